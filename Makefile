@@ -1,0 +1,38 @@
+# The two commands: `make run` and `make test`. Both set up .venv from requirements.lock first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run test check lock clean
+
+help:            ## show this text
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.installed  ## create .venv and install every pinned package
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "burnish: Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d; try make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup       ## run the whole pipeline with the parameters of params.yaml
+	$(BIN)/burnish run
+
+test: setup      ## run the tests
+	$(BIN)/python -m pytest
+
+check: setup     ## lint, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: setup      ## resolve requirements.lock anew (the CUDA packages come with torch's own exact pins where its build has them)
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet --upgrade \
+	  $(addprefix --no-emit-package=,$(shell grep -v '^\#' .lock-leaves-out)) --output-file requirements.lock
+
+clean:           ## remove .venv and everything that can be computed again
+	rm -rf $(VENV) .prefect data/cache

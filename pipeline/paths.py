@@ -1,0 +1,49 @@
+"""Every path under data/, from the project's root: the folder that holds dvc.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATA = Path("data")
+PARAMS = Path("params.yaml")
+
+RAW = DATA / "raw"
+NORMALS = RAW / "normals.json"
+"""Digests of what backbone and denoiser learn from: new test images leave it as it is."""
+MANIFEST = RAW / "manifest.parquet"
+REJECTED = RAW / "rejected.csv"
+
+BACKBONE = DATA / "backbone"
+FEATURES = DATA / "features" / "raw"
+CLEAN = DATA / "features" / "clean"
+DENOISED = DATA / "denoised"
+DENOISER = DATA / "models" / "denoiser"
+
+INPUTS = DATA / "inputs"
+PREDICTIONS = DATA / "predictions"
+PLOTS = DATA / "plots"
+METRICS_DIR = DATA / "metrics"
+METRICS = METRICS_DIR / "metrics.json"
+DETAILS = METRICS_DIR / "details.json"
+
+CACHE = DATA / "cache"
+CHECKPOINTS = CACHE / "checkpoints"
+LOGS = DATA / "logs"
+
+
+def model(category: str, detector: str) -> Path:
+    """Weights, what was chosen, and training curves of one detector."""
+    return DATA / "models" / "detectors" / category / detector
+
+
+def maps(category: str, detector: str) -> Path:
+    """Anomaly maps and image scores of one detector, before any threshold."""
+    return DATA / "maps" / category / detector
+
+
+def project_root(start: Path) -> Path | None:
+    """The nearest folder at or above `start` that holds dvc.yaml."""
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").is_file():
+            return folder
+    return None

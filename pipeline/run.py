@@ -1,0 +1,124 @@
+"""`burnish run`: bring the stages up to date and say how it went."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline import exit_codes, server
+from pipeline.graph import read_graph
+from pipeline.lockfile import order_entries, remember_entries
+from pipeline.paths import METRICS, METRICS_DIR, PLOTS
+from pipeline.progress import Board, board_for, stdout_console
+from pipeline.project import log_path
+from pipeline.work import Work
+from stages.types import UserError
+
+
+def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> int:
+    """Bring targets (none: everything) up to date, and print a table of it, then the metrics.
+
+    Returns:
+        exit code: 0; 1 where a stage failed; 130 or 143 where a signal ended the run.
+
+    Raises:
+        UserError: nothing could start.
+    """
+    with only_run(root):
+        graph = read_graph(root, targets, force)
+        board = board_for(graph.order, stdout_console())
+        with board:
+            work = Work(root, graph, board)
+            if work.pending():
+                _orchestrate(work, jobs)
+        return _report(work, board)
+
+
+def _orchestrate(work: Work, jobs: int) -> None:
+    """Everything that needs Prefect, which takes seconds to import and to start, is imported here."""
+    root, board = work.root, work.board
+    remember_entries(root)
+    with work.signals():
+        board.say("starting Prefect")
+        server.configure(root)
+        from pipeline.flows import run_flow
+
+        try:
+            with server.prefect_server(root, work.stop_event):
+                if not work.stopped:
+                    board.say("")
+                    run_flow(work, jobs)
+        finally:
+            work.close()
+            work.skip_rest()
+            order_entries(root, work.graph.order, finished=work.finished)
+
+
+@contextmanager
+def only_run(root: Path) -> Iterator[None]:
+    """Hold the project: two runs at once would start the same stages. The lock goes with the process, kill -9 included.
+
+    Raises:
+        UserError: another `burnish run` holds it.
+    """
+    path = lock_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"another `burnish run` (process {file.read().strip() or 'unknown'}) is at work in {root}: "
+                "wait for it to end, or end it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def lock_path(root: Path) -> Path:
+    """The file that a running `burnish run` holds locked."""
+    return root / ".dvc" / "tmp" / "burnish-run.lock"
+
+
+def _report(work: Work, board: Board) -> int:
+    """Print what follows the table of stages; return the exit code."""
+    if work.stopped:
+        name = signal.Signals(work.stop_signal or signal.SIGINT).name
+        print(f"burnish: interrupted ({name}); `burnish run` goes on from what was done", file=sys.stderr)
+        return exit_codes.TERMINATED if work.stop_signal == signal.SIGTERM else exit_codes.INTERRUPTED
+    if work.failures:
+        for stage, why in work.failures.items():
+            log = log_path(Path(), stage)
+            print(f"burnish: error: {stage}: {why} (log: {log})", file=sys.stderr)
+        return exit_codes.FAILED
+    ran, total = board.count("done"), len(work.graph.order)
+    print(
+        f"\n{total} stages up to date, {ran} of them run now" if ran else f"\nnothing to do: {total} stages up to date"
+    )
+    _show_metrics(work.root)
+    tracked = "dvc.lock " + str(METRICS_DIR) if (work.root / METRICS_DIR).is_dir() else "dvc.lock"
+    print(f"commit: git add {tracked} && git commit")
+    return exit_codes.OK
+
+
+def _show_metrics(root: Path) -> None:
+    """The metrics table, and where plots lie, as far as there are any."""
+    if (root / METRICS).is_file():
+        from pipeline.tables import metrics_table
+
+        try:
+            metrics = json.loads((root / METRICS).read_text("utf-8"))
+        except ValueError as error:
+            raise UserError(f"{METRICS} is not JSON ({error}): run `burnish run --force score`") from error
+        stdout_console().print(metrics_table(metrics))
+    if (root / PLOTS).is_dir():
+        print(f"plots:  {PLOTS}/")

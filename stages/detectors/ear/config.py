@@ -1,0 +1,75 @@
+"""Parameters of EAR. The defaults and what was measured to choose them: README.md beside this file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.detectors.interface import DetectorConfig
+
+MaskKind = Literal["attention", "rarity_raw", "rarity_clean"]
+MASK_KINDS: tuple[MaskKind, ...] = ("attention", "rarity_raw", "rarity_clean")
+
+
+class EarConfig(DetectorConfig):
+    """EAR: cut out what looks suspicious, restore it from a mosaic hint, and compare."""
+
+    image_side: int = Field(64, ge=16, le=512)
+    """S: side in pixels to which images are resized; a multiple of 2^depth, at least 2 * 2^depth."""
+    width: int = Field(16, ge=4, le=128)
+    """Channels of the U-Net at full size; each halving of the image doubles them."""
+    depth: int = Field(3, ge=1, le=5)
+    """How many times the U-Net halves the image."""
+    mask: MaskKind = "rarity_raw"
+    """What decides where to cut: the class token's `attention` (the paper), or how far a patch's raw or denoised
+    feature lies from those of normal images (`rarity_raw`, `rarity_clean`)."""
+    compare_masks: bool = True
+    """Score with the other kinds of mask too (same network), and report them beside the one that `mask` names."""
+    mask_fraction: float = Field(0.25, gt=0.0, lt=1.0)
+    """Share of the image's pixels that is cut out."""
+    neighbours: int = Field(3, ge=1, le=50)
+    """Rarity of a patch: its mean distance to this many nearest features of normal images."""
+    memory_size: int = Field(5000, ge=10, le=1_000_000)
+    """Patch features of normal images kept to compare with, drawn at random."""
+    hint: Literal["mosaic", "none"] = "mosaic"
+    """What fills the cut: a mosaic of what was there (the paper), or nothing (zeros)."""
+    mosaic_scales: tuple[Annotated[int, Field(ge=1, le=128)], ...] = Field((2, 4, 8, 16), min_length=1)
+    """Candidate sides of a mosaic cell, in pixels of the resized image; one is chosen on held-out normal images."""
+    hint_tolerance: float = Field(0.5, ge=0.0)
+    """The coarsest mosaic is chosen whose restoration error is at most (1 + this) times that of the finest."""
+    random_mask_share: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of training images masked by random blocks instead of their own mask: the network must have seen holes
+    anywhere."""
+    gms_weight: float = Field(0.1, ge=0.0)
+    """Weight of 1 - GMS in the loss, beside the squared error (weight 1)."""
+    ssim_weight: float = Field(0.1, ge=0.0)
+    """Weight of 1 - SSIM in the loss."""
+    epochs: int = Field(40, ge=1)
+    """Passes over the training images, at most."""
+    batch: int = Field(16, ge=1)
+    """Images a training step."""
+    lr: float = Field(2e-3, gt=0.0)
+    """Learning rate of Adam at the start; it falls to zero along a cosine."""
+    patience: int = Field(10, ge=1)
+    """Training stops after this many epochs without a lower loss on the validation images."""
+    spread_floor: float = Field(0.1, gt=0.0)
+    """Added to each pixel's variance before maps are standardised, as a share of the mean variance over pixels."""
+    smooth_sigma: float = Field(1.5, ge=0.0, le=32.0)
+    """Gaussian smoothing of the standardised map, in pixels; 0 for none."""
+    top_fraction: float = Field(0.01, gt=0.0, le=1.0)
+    """The image score is the mean of this share of the map's highest pixels."""
+
+    @model_validator(mode="after")
+    def _sides_fit(self) -> EarConfig:
+        halved = 2**self.depth
+        if self.image_side % halved or self.image_side < 2 * halved:
+            raise ValueError(
+                f"image_side {self.image_side} is not a multiple of 2^depth = {halved}, or not twice as large:"
+                f" change image_side or depth {self.depth}"
+            )
+        if len(set(self.mosaic_scales)) < len(self.mosaic_scales):
+            raise ValueError(f"mosaic_scales {list(self.mosaic_scales)} names a scale twice")
+        if self.hint == "mosaic" and max(self.mosaic_scales) > self.image_side:
+            raise ValueError(f"mosaic scale {max(self.mosaic_scales)} is larger than image_side {self.image_side}")
+        return self

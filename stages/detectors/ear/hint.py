@@ -1,0 +1,48 @@
+"""The hint: what is cut out is replaced by a mosaic of itself (EAR: visual obfuscation).
+
+Legend: B images; S side in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NO_HINT = 0
+"""The mosaic scale that stands for an empty hole."""
+
+
+def mosaic(images: Tensor, scale: int) -> Tensor:
+    """Each cell of `scale` x `scale` pixels becomes its mean; cells that the border cuts, the mean of what is there.
+
+    Args:
+        images: (B, 3, S, S).
+        scale: side of a cell in pixels; cells start at the upper left corner.
+    """
+    height, width = images.shape[-2:]
+    cells = F.avg_pool2d(images, scale, ceil_mode=True, count_include_pad=False)
+    return cells.repeat_interleave(scale, -2).repeat_interleave(scale, -1)[..., :height, :width]
+
+
+def excise(images: Tensor, masks: Tensor, scale: int) -> Tensor:
+    """The images with what lies under the mask replaced by the hint.
+
+    Args:
+        images: (B, 3, S, S) in [0, 1].
+        masks: (B, 1, S, S) bool, true where cut.
+        scale: mosaic cell in pixels, or NO_HINT for zeros.
+    """
+    return torch.where(masks, torch.zeros_like(images) if scale == NO_HINT else mosaic(images, scale), images)
+
+
+def choose_scale(errors: Mapping[int, float], tolerance: float) -> int:
+    """The coarsest scale whose restoration error on normal images stays within (1 + tolerance) of the finest one's.
+
+    Args:
+        errors: mosaic scale -> mean restoration error, at least one entry.
+    """
+    limit = (1 + tolerance) * errors[min(errors)]
+    return max(scale for scale, error in errors.items() if error <= limit)

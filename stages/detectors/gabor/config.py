@@ -1,0 +1,48 @@
+"""Parameters of the Gabor floor."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from stages.detectors.interface import DetectorConfig
+
+
+class GaborConfig(DetectorConfig):
+    """A filter bank and a Gaussian per position."""
+
+    image_side: int = Field(256, ge=32, le=2048)
+    """Side in pixels of the grey image that is filtered."""
+    grid: int = Field(32, ge=2, le=256)
+    """Side of the grid of positions to which the filters' answers are pooled; also the side of the anomaly map."""
+    scales: int = Field(3, ge=1, le=6)
+    """Scales: each next one filters the image at half the side. The coarsest must be a multiple of `grid`."""
+    orientations: int = Field(4, ge=1, le=16)
+    """Orientations, evenly over 180 degrees."""
+    wavelength: float = Field(4.0, ge=2.0, le=12.0)
+    """Wavelength of the Gabor in pixels of its scale."""
+    sigma: float = Field(2.5, ge=0.5, le=6.0)
+    """Deviation of the Gabor's envelope in pixels of its scale; the filter is 13 x 13."""
+    ridge: float = Field(0.01, gt=0.0, le=1.0)
+    """Added to the covariance's diagonal, as a share of its mean diagonal."""
+    smoothing: float = Field(1.0, ge=0.0, le=8.0)
+    """Deviation, in cells of the grid, of the Gaussian that smooths the anomaly map."""
+    fit_on: Literal["train", "train_and_validation"] = "train"
+    """Images that it is fitted on. `train_and_validation` is how the published floor was measured; then the deployed
+    threshold, which comes from validation images, is too low, because they were fitted."""
+
+    @model_validator(mode="after")
+    def _sides_fit(self) -> GaborConfig:
+        halvings = 2 ** (self.scales - 1)
+        coarsest = self.image_side // halvings
+        if self.image_side % halvings or coarsest % self.grid:
+            raise ValueError(
+                f"image_side {self.image_side} at {self.scales} scales is {self.image_side / halvings:g} px at the "
+                f"coarsest, not a multiple of grid {self.grid}; take image_side {self.grid * halvings} or a multiple"
+            )
+        if coarsest < 7:  # the border is mirrored over half of the 13 px filter
+            raise ValueError(
+                f"the coarsest scale of image_side {self.image_side} is {coarsest} px, at least 7 are needed"
+            )
+        return self

@@ -1,0 +1,40 @@
+"""What a detector is: a package below `stages.detectors` with `config.py` (its parameters) and `detector.py` (this)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stages.types import Config, Fitted, Samples, ScoreMap
+
+if TYPE_CHECKING:
+    from stages.training import Session
+
+
+class DetectorConfig(Config):
+    """Parameters that every detector has."""
+
+    image_side: int
+    """S: side in pixels to which images are resized before the detector sees them."""
+
+
+class Detector(Protocol):
+    """The functions that `detector.py` of every detector package defines at module level."""
+
+    def needs(self, config: Any) -> frozenset[str]:
+        """Which of `raw`, `clean`, `attention` of `Samples` it reads with this configuration; images are always there."""
+        ...
+
+    def fit(self, train: Samples, validation: Samples, config: Any, seed: int, session: Session) -> Fitted:
+        """Fit on normal images. `validation` holds normal images too, of other groups; both have at least one image.
+
+        Same arguments, same bytes; a killed training that goes on from `session.checkpoint` gives them too.
+        """
+        ...
+
+    def score(self, fitted: Fitted, samples: Samples, config: Any, device: str) -> Iterator[ScoreMap]:
+        """One `ScoreMap` an image, in order.
+
+        What an image gets does not depend, to the byte, on the images beside it: results are cached image by image.
+        """
+        ...

@@ -1,0 +1,101 @@
+"""How InTra is trained: which windows, what loss, which optimiser (arXiv:2104.13897, sections 3.2 and 4.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.detectors.intra import windows as win
+from stages.detectors.intra.config import IntraConfig
+from stages.detectors.intra.model import InpaintingTransformer
+from stages.detectors.similarity import gms, ssim
+from stages.training import Task
+from stages.types import batches
+
+WindowBatch = tuple[Tensor, Tensor, Tensor]
+"""(B, T, P) uint8 pixels, (B, T) positions, (B,) covered token."""
+_VALIDATION = 2**31
+"""Stands where training has the epoch, so that validation draws from another stream."""
+
+
+class TrainingWindows:
+    """The windows of every epoch: each image as often as the others; order, places and views drawn at random.
+
+    An image that is turned or mirrored keeps the grid's positions: the network sees it as one more image.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], config: IntraConfig, seed: int) -> None:
+        self._images, self._config, self._seed = images, config, seed
+        self._tables = win.pixel_tables(config.image_side, config.patch_side)
+        self._views = win.views_allowed(config.rotations, config.flips)
+        self.steps = math.ceil(len(images) * config.windows_per_image / config.batch)
+
+    def epoch(self, number: int) -> Iterator[WindowBatch]:
+        """`steps` batches, a pure function of (seed, epoch); each draws of (seed, epoch, step)."""
+        turns = np.tile(np.arange(len(self._images)), self._config.windows_per_image)
+        order = np.random.default_rng([self._seed, number]).permutation(turns)
+        for step, part in enumerate(batches(len(order), self._config.batch)):
+            yield self._step(order[part], np.random.default_rng([self._seed, number, step]))
+
+    def _step(self, which: win.Index, rng: np.random.Generator) -> WindowBatch:
+        chosen = win.drawn(rng, len(which), self._config.grid_side, self._config.window_side)
+        views = rng.choice(self._views, len(which))
+        pixels = win.gather(self._images, which, views, chosen, self._tables)
+        return torch.from_numpy(pixels), torch.from_numpy(chosen.positions), torch.from_numpy(chosen.covered)
+
+
+def validation_batches(images: NDArray[np.uint8], config: IntraConfig, seed: int) -> list[WindowBatch]:
+    """Windows of the validation images as they are, neither turned nor mirrored; drawn once, for they are compared."""
+    rng = np.random.default_rng([seed, _VALIDATION])
+    tables = win.pixel_tables(config.image_side, config.patch_side)
+    which = np.repeat(np.arange(len(images)), config.validation_windows)
+    chosen = win.drawn(rng, len(which), config.grid_side, config.window_side)
+    pixels = win.gather(images, which, np.zeros_like(which), chosen, tables)
+    whole = (torch.from_numpy(pixels), torch.from_numpy(chosen.positions), torch.from_numpy(chosen.covered))
+    return [(whole[0][part], whole[1][part], whole[2][part]) for part in batches(len(which), config.batch)]
+
+
+class InpaintingTask(Task):
+    """Paint the covered patch: squared error + alpha (1 - GMS) + beta (1 - SSIM), each a mean over the patch."""
+
+    def __init__(self, network: InpaintingTransformer, config: IntraConfig) -> None:
+        super().__init__()
+        self.network = network
+        self._config = config
+
+    def loss(self, batch: WindowBatch) -> dict[str, Tensor]:
+        """`loss` and its parts `l2`, `gms` and `ssim` (the last two as 1 - similarity)."""
+        pixels, positions, covered = batch
+        pixels = pixels.float() / 255
+        target = pixels[torch.arange(len(pixels), device=pixels.device), covered]  # (B, P)
+        painted = self.network(pixels, positions, covered)
+        return painting_loss(painted, target, self._config)
+
+    def optimizer(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        """Adam; the rate rises over the warm-up, then stays or falls to zero along a cosine."""
+        config = self._config
+        adam = torch.optim.Adam(self.network.parameters(), lr=config.lr)
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / max(1, config.warmup_steps))
+            if config.schedule == "constant":
+                return rise
+            left = max(1, steps - config.warmup_steps)
+            done = min(1.0, max(0, step - config.warmup_steps) / left)
+            return rise * 0.5 * (1 + math.cos(math.pi * done))
+
+        return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
+
+
+def painting_loss(painted: Tensor, target: Tensor, config: IntraConfig) -> dict[str, Tensor]:
+    """Loss of (B, P) painted against (B, P) true patches, in [0, 1] (section 3.2)."""
+    a, b = (x.view(-1, config.patch_side, config.patch_side, 3).permute(0, 3, 1, 2) for x in (painted, target))
+    l2 = torch.nn.functional.mse_loss(painted, target)
+    unlike_gms, unlike_ssim = 1 - gms(a, b).mean(), 1 - ssim(a, b).mean()
+    loss = l2 + config.alpha * unlike_gms + config.beta * unlike_ssim
+    return {"loss": loss, "l2": l2, "gms": unlike_gms, "ssim": unlike_ssim}

@@ -1,0 +1,93 @@
+"""Any supported image file as RGB bytes, each mode in one documented way."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+_WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+class ImageFault(Exception):
+    """The image cannot be used; the message is the reason, without the file's name."""
+
+
+def decode(data: bytes, *, min_side: int = 1, max_pixels: int | None = None) -> Image.Image:
+    """The first frame as an upright RGB image.
+
+    - 16-bit and 32-bit integer grey: value / 257, clipped to 0..255, a fixed scale, so that exposures stay comparable
+      between images; float grey: 0..1 becomes 0..255.
+    - grey and 1-bit: three equal channels. Palette: its colours. CMYK, YCbCr, LAB, HSV: Pillow's conversion to RGB.
+    - an alpha channel is composited on black.
+    - the EXIF orientation is applied.
+
+    Raises:
+        ImageFault: empty, not an image, truncated, a side below `min_side`, more than `max_pixels` pixels (known before
+            decoding), or float values outside 0..1.
+    """
+    if not data:
+        raise ImageFault("the file is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image: Image.Image = Image.open(io.BytesIO(data))
+            _check_size(image, min_side, max_pixels)
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            return _rgb(image)
+    except ImageFault:
+        raise
+    except Image.DecompressionBombError as fault:
+        raise ImageFault("more pixels than Pillow decodes safely") from fault
+    except UnidentifiedImageError as fault:
+        raise ImageFault("not an image in a known format") from fault
+    except Exception as fault:  # Pillow's plugins raise whatever a broken file provokes
+        raise ImageFault(f"broken or truncated ({type(fault).__name__}: {str(fault).splitlines()[0][:80]})") from fault
+
+
+def _check_size(image: Image.Image, min_side: int, max_pixels: int | None) -> None:
+    width, height = image.size
+    if min(width, height) < min_side:
+        raise ImageFault(f"{width}x{height} pixels; a side is below data.min_side = {min_side}")
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageFault(f"{width}x{height} = {width * height} pixels; more than data.max_pixels = {max_pixels}")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _WIDE:
+        wide = np.asarray(image).astype(np.float64)
+        return _grey(np.clip(np.round(wide / 257), 0, 255).astype(np.uint8))
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise ImageFault(f"float values outside 0..1 ({values.min():g} to {values.max():g})")
+        return _grey(np.round(values * 255).astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey(values: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(values).convert("RGB")
+
+
+def to_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """(side, side, 3) uint8, bilinear with antialiasing; the aspect ratio is not kept, so every pixel counts."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def decode_mask(data: bytes) -> NDArray[np.bool_]:
+    """(H, W) defect pixels: grey value above 127 (masks are often anti-aliased).
+
+    Raises:
+        ImageFault: as `decode`.
+    """
+    grey: Any = decode(data).convert("L")
+    return np.asarray(grey) > 127

@@ -1,0 +1,177 @@
+"""Content-addressed results of one image: what has been computed once is not computed again.
+
+Key = digest(image bytes, weights digest, parameters, code version). Value = a small Zarr group, packed into one zip
+file so that it appears in one rename (or, on object storage, in one put): a reader never sees half an item, two writers
+of one key are harmless, and a kill loses at most the item in hand. The cache may be deleted at any time. It may live at
+any fsspec URL. A local cache is held under its size cap by dropping what was used least recently.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+Item = Mapping[str, NDArray[Any]]
+
+
+def item_key(*, image: str, weights: str, parameters: Any, code: str) -> str:
+    """sha256 (hex) of all that a result depends on; `parameters` are JSON values."""
+    text = json.dumps([image, weights, parameters, code], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def code_version(*names: str) -> str:
+    """Digest of what modules (`stages.types`) or whole packages (`stages.denoise`) do, found without importing them.
+
+    Taken over their syntax trees without comments, layout and docstrings, so that only a change of behaviour counts.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ValueError(f"no module {name}")
+        origin = Path(spec.origin)
+        files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+        for file in files:
+            digest.update(file.name.encode())
+            digest.update(_behaviour(file.read_text()).encode())
+    return digest.hexdigest()[:16]
+
+
+def _behaviour(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [line for line in node.body if not _is_text(line)]
+    return ast.dump(tree)
+
+
+def _is_text(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+
+
+@dataclass
+class Counts:
+    """How many items came from the cache, and how many were computed."""
+
+    cached: int = 0
+    computed: int = 0
+
+
+class ItemCache:
+    """Items by key below `root`, a folder or an fsspec URL (`s3://bucket/prefix`, `memory://name`)."""
+
+    def __init__(self, root: str, max_bytes: int | None = None) -> None:
+        self._files, self._root = fsspec.core.url_to_fs(root, auto_mkdir=True)
+        self._local = "file" in np.atleast_1d(self._files.protocol)
+        self._max_bytes = max_bytes
+        self.counts = Counts()
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key[:2]}/{key}.zarr.zip"
+
+    def get(self, key: str) -> Item | None:
+        """The item, or None where it is absent or damaged (a damaged one is computed again and replaced)."""
+        path = self._path(key)
+        try:
+            data = self._files.cat_file(path)
+            item = _unpack(data)
+        except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError, ValueError, RuntimeError):
+            return None
+        if self._local:
+            os.utime(path)
+        return item
+
+    def put(self, key: str, item: Item) -> None:
+        """Store an item, whole or not at all."""
+        path, data = self._path(key), _pack(item)
+        if not self._local:
+            self._files.pipe_file(path, data)
+            return
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(f"{path}.{os.getpid()}.part")
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def map(
+        self,
+        keys: Sequence[str],
+        compute: Callable[[Sequence[int]], Iterable[Item]],
+        batch: int = 1,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Iterator[Item]:
+        """Items of all keys, in order; missing ones come from `compute(indices)`, `batch` at a time, and are kept.
+
+        `compute` gets positions in `keys` and yields one item each, in that order.
+        """
+        for start in range(0, len(keys), batch):
+            window = range(start, min(start + batch, len(keys)))
+            found = {i: self.get(keys[i]) for i in window}
+            missing = [i for i in window if found[i] is None]
+            if missing:
+                for i, item in zip(missing, compute(missing), strict=True):
+                    self.put(keys[i], item)
+                    found[i] = item
+                    self.counts.computed += 1
+            self.counts.cached += len(window) - len(missing)
+            progress(window.stop)
+            for i in window:
+                item_or_none = found[i]
+                assert item_or_none is not None  # compute yields one item a missing key, or zip() has raised
+                yield item_or_none
+
+    def evict(self) -> int:
+        """Drop the least recently used items until the cap holds, and leftovers of killed writers; bytes freed."""
+        if not self._local or self._max_bytes is None or not Path(self._root).is_dir():
+            return 0
+        entries = []
+        for path in Path(self._root).glob("*/*"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # another run dropped it
+                continue
+            entries.append((status.st_mtime_ns, status.st_size, path))
+        total, freed = sum(size for _, size, _ in entries), 0
+        for _, size, path in sorted(entries):
+            if total - freed <= self._max_bytes:
+                break
+            path.unlink(missing_ok=True)
+            freed += size
+        return freed
+
+
+def _pack(item: Item) -> bytes:
+    buffer = io.BytesIO()
+    memory: dict[str, Any] = {}
+    group = zarr.create_group(store=memory)
+    for name, value in item.items():
+        array = np.asarray(value, order="C")
+        group.create_array(name, data=array, chunks=array.shape or "auto", compressors=None)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, value in memory.items():
+            archive.writestr(name, value.to_bytes())
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes) -> Item:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        memory = {name: zarr.core.buffer.cpu.Buffer.from_bytes(archive.read(name)) for name in archive.namelist()}
+    group = zarr.open_group(store=memory, mode="r")
+    return {name: np.asarray(array[...]) for name, array in group.arrays()}

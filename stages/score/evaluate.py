@@ -1,0 +1,200 @@
+"""One detector on one category: scores and maps in, the values of `metrics.json` out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.score import metrics
+from stages.score.calibration import deployed_threshold, rejected
+from stages.score.config import ScoreConfig
+from stages.score.intervals import bootstrap, percentile_interval, wilson_interval
+from stages.score.pixels import PixelCounts
+from stages.types import UserError
+
+Maps = Iterable[NDArray[np.floating]]
+Masks = Iterable[NDArray[np.bool_] | None]
+
+
+def evaluate(
+    scores: Sequence[float] | NDArray[np.floating],
+    labels: Sequence[int] | NDArray[Any],
+    defect_types: Sequence[str | None],
+    validation_scores: Sequence[float] | NDArray[np.floating],
+    config: ScoreConfig,
+    seed: int,
+    maps: Maps | None = None,
+    masks: Masks | None = None,
+) -> dict[str, Any]:
+    """All metrics of a detector, as JSON values; the keys are listed in this package's docstring.
+
+    Args:
+        scores: N image scores of the test split, higher = more anomalous.
+        labels: N, 1 = defect, 0 = normal.
+        defect_types: N names; None or "" for a defect of unnamed type and for normal images.
+        validation_scores: of good images that the detector was not fitted on; they alone set the threshold.
+        maps, masks: N anomaly maps (H', W') and N masks (H, W), read once, one at a time. A mask of None or without
+            defective pixels means: all good for a normal image, unknown for a defect, which pixel metrics leave out.
+
+    Raises:
+        UserError: a score or a map holds NaN or infinity.
+    """
+    test = _finite(scores, "the test image at position")
+    validation = _finite(validation_scores, "the validation image at position")
+    truth = np.asarray(labels).astype(bool)
+    reasons: dict[str, str] = {}
+    result: dict[str, Any] = {
+        **_image_metrics(test, truth, config, seed, reasons),
+        **_deployment(test, truth, validation, config, reasons),
+        **_pixel_metrics(truth, maps, masks, config, reasons),
+        "n_test_normal": int((~truth).sum()),
+        "n_test_defect": int(truth.sum()),
+        "n_validation": len(validation),
+    }
+    result["per_type"] = _per_type(test, truth, defect_types, result["threshold"], config, seed)
+    exact = {key: result[key] for key in ("threshold", "f1_max_threshold")}
+    return {**_rounded(result), **exact, "reasons": reasons}
+
+
+def _image_metrics(
+    scores: NDArray[np.float64], truth: NDArray[np.bool_], config: ScoreConfig, seed: int, reasons: dict[str, str]
+) -> dict[str, Any]:
+    """What needs no threshold: areas with their intervals, best F1, FPR at 95 % TPR."""
+    names = ["image_auroc", "image_aupr", "f1_max", "f1_max_threshold", "fpr_at_95tpr"]
+    intervals = ["image_auroc_ci", "image_aupr_ci"]
+    result: dict[str, Any] = dict.fromkeys([*names, *intervals])
+    if reason := _one_class(truth):
+        reasons.update(dict.fromkeys([*names, *intervals], reason))
+        return result
+    curve = metrics.curve(scores, truth)
+    f1 = metrics.f1(curve.tp, curve.fp)
+    best = int(np.argmax(f1))
+    result |= {
+        "image_auroc": float(metrics.auroc(curve.tp, curve.fp)),
+        "image_aupr": float(metrics.average_precision(curve.tp, curve.fp)),
+        "f1_max": float(f1[best]),
+        "f1_max_threshold": float(f"{curve.thresholds[best]:.9g}"),
+        "fpr_at_95tpr": float(metrics.fpr_at_tpr(curve.tp, curve.fp, 0.95)),
+    }
+    if reason := _too_few(truth):
+        reasons.update(dict.fromkeys(intervals, reason))
+        return result
+    statistics = {"image_auroc_ci": metrics.auroc, "image_aupr_ci": metrics.average_precision}
+    samples = bootstrap(scores, truth, statistics, config.resamples, seed)
+    return result | {name: percentile_interval(values, config.confidence) for name, values in samples.items()}
+
+
+def _deployment(
+    scores: NDArray[np.float64],
+    truth: NDArray[np.bool_],
+    validation: NDArray[np.float64],
+    config: ScoreConfig,
+    reasons: dict[str, str],
+) -> dict[str, Any]:
+    """The threshold that would be used on the line, and what it lets through and throws away."""
+    threshold = deployed_threshold(validation, config.target_overkill)
+    result: dict[str, Any] = {
+        "threshold": threshold.value,
+        "threshold_note": threshold.note,
+        "overkill_bound": threshold.overkill_bound,
+    }
+    for name, chosen, wrong, missing in (
+        ("escape_rate", truth, False, "no defect images in the test split"),
+        ("overkill_rate", ~truth, True, "no normal images in the test split"),
+    ):
+        result |= {name: None, f"{name}_ci": None}
+        if threshold.value is None:
+            missing = str(threshold.note)
+            reasons["threshold"] = reasons["overkill_bound"] = missing
+        elif chosen.any():
+            errors = int((rejected(scores[chosen], threshold.value) == wrong).sum())
+            total = int(chosen.sum())
+            result |= {name: errors / total, f"{name}_ci": wilson_interval(errors, total, config.confidence)}
+            continue
+        reasons[name] = reasons[f"{name}_ci"] = missing
+    return result
+
+
+def _pixel_metrics(
+    truth: NDArray[np.bool_], maps: Maps | None, masks: Masks | None, config: ScoreConfig, reasons: dict[str, str]
+) -> dict[str, Any]:
+    counts = PixelCounts.empty(config.pixel_side)
+    if maps is not None and masks is not None:
+        for position, (defect, anomaly_map, mask) in enumerate(zip(truth, maps, masks, strict=True)):
+            if defect and (mask is None or not mask.any()):
+                continue
+            if not np.isfinite(anomaly_map).all():
+                raise UserError(
+                    f"the anomaly map of the test image at position {position} holds NaN or infinity; "
+                    "lower the detector's learning rate, or look at its inputs"
+                )
+            counts.add(anomaly_map, mask if defect else None)
+    result = {"pixel_auroc": counts.auroc(), "aupro": counts.aupro(config.aupro_max_fpr)}
+    for name, value in result.items():
+        if value is None:
+            reasons[name] = "no defect image has a mask" if not counts.masks else "no pixel without defect"
+    return {**result, "n_masks": counts.masks}
+
+
+def _per_type(
+    scores: NDArray[np.float64],
+    truth: NDArray[np.bool_],
+    defect_types: Sequence[str | None],
+    threshold: float | None,
+    config: ScoreConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """Each type's defects against all normal images; types by name, `unnamed` for those without one."""
+    names = np.array([name or "unnamed" for name in defect_types], dtype=object)
+    result: dict[str, Any] = {}
+    for name in sorted(set(names[truth])):
+        chosen = ~truth | (names == name)
+        reasons: dict[str, str] = {}
+        image = _image_metrics(scores[chosen], truth[chosen], config, seed, reasons)
+        own = scores[truth & (names == name)]
+        escaped = None if threshold is None else float((~rejected(own, threshold)).mean())
+        if escaped is None:
+            reasons["escape_rate"] = "no threshold"
+        kept = ("image_auroc", "image_auroc_ci", "image_aupr")
+        result[name] = {
+            **{key: image[key] for key in kept},
+            "escape_rate": escaped,
+            "n": len(own),
+            "reasons": {key: text for key, text in reasons.items() if key in (*kept, "escape_rate")},
+        }
+    return result
+
+
+def _one_class(truth: NDArray[np.bool_]) -> str | None:
+    if not truth.any():
+        return "no defect images in the test split"
+    return "no normal images in the test split" if truth.all() else None
+
+
+def _too_few(truth: NDArray[np.bool_]) -> str | None:
+    """One image of a class resamples to itself: its interval would look exact."""
+    fewest = min(int(truth.sum()), int((~truth).sum()))
+    return "an interval needs two test images of each class" if fewest < 2 else None
+
+
+def _finite(values: Sequence[float] | NDArray[np.floating], what: str) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64).reshape(-1)
+    wrong = np.flatnonzero(~np.isfinite(array))
+    if len(wrong):
+        raise UserError(
+            f"the score of {what} {wrong[0]} is {array[wrong[0]]}, not a finite number; "
+            "lower the detector's learning rate, or look at its inputs"
+        )
+    return array
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to 6 digits, at any depth: what a file in git needs. (Thresholds stay as they are.)"""
+    if isinstance(value, Mapping):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return round(value, 6) if isinstance(value, float) else value

@@ -1,0 +1,89 @@
+"""Image metrics as functions of cumulated counts, so that one image set and 2,000 resamples of it take the same path.
+
+Legend: U distinct scores, highest first; `tp` and `fp` (..., U) count the defects and the good images whose score is
+at least the u-th; the last column holds all of them. Any leading axes are resamples. Ties share a column, which makes
+every figure exact with ties: AUROC gives half a win, the others see a tied group enter at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Counts above each threshold."""
+
+    thresholds: NDArray[np.float64]
+    """(U,) distinct scores, highest first."""
+    tp: Counts
+    """(..., U) defects at or above the threshold."""
+    fp: Counts
+    """(..., U) good images at or above the threshold."""
+
+
+def curve(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Curve:
+    """Curve of N finite scores with their labels (True = defect)."""
+    thresholds, column = np.unique(-scores, return_inverse=True)
+    both = [np.bincount(column[labels == kind], minlength=len(thresholds)) for kind in (True, False)]
+    tp, fp = (np.cumsum(counts, dtype=np.float64) for counts in both)
+    return Curve(-thresholds, tp, fp)
+
+
+def auroc(tp: Counts, fp: Counts) -> NDArray[np.float64]:
+    """Area under the ROC curve by trapezoids (...): the chance that a defect scores above a good one, ties half."""
+    good = np.diff(fp, axis=-1, prepend=0.0)
+    below = np.concatenate([np.zeros_like(tp[..., :1]), tp[..., :-1]], axis=-1)
+    return (good * (tp + below)).sum(axis=-1) / (2 * tp[..., -1] * fp[..., -1])
+
+
+def average_precision(tp: Counts, fp: Counts) -> NDArray[np.float64]:
+    """AUPR as average precision (...): sum over thresholds of (recall step) * precision, without interpolation."""
+    steps = np.diff(tp, axis=-1, prepend=0.0)
+    precision = tp / np.maximum(tp + fp, 1.0)  # 0 / 0 only where a resample has nothing yet, with a step of 0
+    return (steps * precision).sum(axis=-1) / tp[..., -1]
+
+
+def f1(tp: Counts, fp: Counts) -> NDArray[np.float64]:
+    """F1 (..., U) when everything at or above each threshold is called a defect: 2 tp / (2 tp + fp + fn)."""
+    return 2 * tp / (tp + fp + tp[..., -1:])
+
+
+def fpr_at_tpr(tp: Counts, fp: Counts, tpr: float) -> NDArray[np.float64]:
+    """Lowest false-positive rate (...) of a threshold that finds at least the share `tpr` of the defects."""
+    # counts are whole numbers: compare with the smallest whole number that is enough, free of rounding
+    enough = np.ceil(tpr * tp[..., -1:] - 1e-9)
+    first = np.argmax(tp >= enough, axis=-1)[..., None]
+    return np.take_along_axis(fp, first, axis=-1)[..., 0] / fp[..., -1]
+
+
+def roc_points(curve: Curve, limit: int = 200) -> list[dict[str, float | None]]:
+    """ROC curve as rows {fpr, tpr, threshold}, from (0, 0) to (1, 1), at most `limit` (>= 2) of them.
+
+    Corners only; if there are more than `limit`, those nearest to equal steps along the curve. The first row's
+    threshold is None: nothing is rejected. Both classes must be present.
+    """
+    fpr = np.concatenate([[0.0], curve.fp / curve.fp[-1]])
+    tpr = np.concatenate([[0.0], curve.tp / curve.tp[-1]])
+    keep = np.ones(len(fpr), dtype=bool)
+    # cross product of the steps into and out of a point: 0 on a straight stretch
+    dx, dy = np.diff(curve.fp, prepend=0.0), np.diff(curve.tp, prepend=0.0)
+    keep[1:-1] = dx[:-1] * dy[1:] != dx[1:] * dy[:-1]
+    corners = np.flatnonzero(keep)
+    if len(corners) > limit:
+        along = (fpr + tpr)[corners]  # strictly increasing: length of the staircase so far
+        wanted = np.linspace(along[0], along[-1], limit)
+        corners = corners[np.unique(np.abs(along[None] - wanted[:, None]).argmin(axis=1))]
+    return [
+        {
+            "fpr": round(float(fpr[i]), 6),
+            "tpr": round(float(tpr[i]), 6),
+            "threshold": None if i == 0 else float(curve.thresholds[i - 1]),
+        }
+        for i in corners
+    ]

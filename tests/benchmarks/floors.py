@@ -1,0 +1,140 @@
+"""The floor detectors on ELPV under grouped splits: image AUROC over five folds against the published table.
+
+    python -m tests.benchmarks.floors --json FILE [--quick] [--tiles FOLDER]
+
+Fitted on train + validation, as the table is. Images become RGB and are resized with Pillow (bilinear with
+antialiasing), as the pipeline does. `--quick`: one fold of PCA and of a small Gabor, on mono alone. `--tiles`: the
+magnetic tiles too (a folder that holds MT_Free, MT_Blowhole, ...).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.detectors.interface import Detector, DetectorConfig
+from stages.detectors.registry import CONFIGS, detector
+from stages.download.images import decode, to_square
+from stages.download.split import split_of
+from stages.score.metrics import auroc, curve
+from stages.training import Session
+from stages.types import Samples
+
+FOLDS = 5
+PUBLISHED = {
+    ("mono", "pca"): 0.871,
+    ("poly", "pca"): 0.538,
+    ("mono", "gabor"): 0.880,
+    ("poly", "gabor"): 0.829,
+    ("tiles", "gabor"): 0.801,
+}
+"""Mean image AUROC over the five folds."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of a category."""
+
+    files: list[Path]
+    groups: list[str]
+    defect: NDArray[np.bool_]
+
+    def images(self, side: int) -> NDArray[np.uint8]:
+        return np.stack([to_square(decode(file.read_bytes()), side) for file in self.files])
+
+
+def elpv(category: str) -> Part:
+    """Cells of one kind that are surely good or surely bad; 60 consecutive ones are a group."""
+    spec = importlib.util.find_spec("elpv_dataset")
+    if spec is None or spec.origin is None:
+        raise SystemExit("the package elpv-dataset is not installed; run `make setup`")
+    root = Path(spec.origin).parent / "data"
+    rows = [line.split() for line in (root / "labels.csv").read_text().splitlines()]
+    chosen = [(root / path, float(p)) for path, p, kind in rows if kind == category and float(p) in (0.0, 1.0)]
+    groups = [str(int(file.stem.removeprefix("cell")) // 60) for file, _ in chosen]
+    return Part([file for file, _ in chosen], groups, np.array([p == 1 for _, p in chosen]))
+
+
+def tiles(root: Path) -> Part:
+    """Magnetic tiles; a gap above 150 between frame numbers starts a new group."""
+    files = sorted(root.glob("MT_*/Imgs/*.jpg"))
+    numbers = [int(re.findall(r"num_(\d+)", file.stem)[0]) for file in files]
+    first: dict[int, int] = {}
+    for number, previous in zip(ordered := sorted(set(numbers)), [ordered[0], *ordered], strict=False):
+        first[number] = number if number - previous > 150 or not first else first[previous]
+    defect = np.array(["MT_Free" not in file.parts for file in files])
+    return Part(files, [str(first[number]) for number in numbers], defect)
+
+
+def fold_auroc(method: Detector, config: DetectorConfig, part: Part, images: NDArray[np.uint8], fold: int) -> float:
+    """Fit on the fold's train and validation images, score its test images."""
+    splits = np.array([split_of(fold, g, not bad) for g, bad in zip(part.groups, part.defect, strict=True)])
+    train, validation, test = (
+        Samples([str(i) for i in rows], images[rows])
+        for rows in (np.flatnonzero(splits == name) for name in ("train", "validation", "test"))
+    )
+    fitted = method.fit(train, validation, config, 0, Session())
+    scores = np.array([one.image_score for one in method.score(fitted, test, config, "cpu")])
+    counts = curve(scores, part.defect[splits == "test"])
+    return float(auroc(counts.tp, counts.fp))
+
+
+def measure(parts: dict[str, Part], configs: dict[str, dict[str, Any]], folds: int) -> list[dict[str, Any]]:
+    rows = []
+    for category, part in parts.items():
+        for name, changes in configs.items():
+            config = CONFIGS[name](**{**changes, "fit_on": "train_and_validation"})
+            images = part.images(config.image_side)
+            start = time.process_time()
+            found = [fold_auroc(detector(name), config, part, images, fold) for fold in range(folds)]
+            row = {
+                "category": category,
+                "detector": name,
+                "images": len(images),
+                "mean": round(float(np.mean(found)), 4),
+                "min": round(min(found), 4),
+                "max": round(max(found), 4),
+                "published": PUBLISHED.get((category, name)),
+                "cpu_s_per_fold": round((time.process_time() - start) / folds, 2),
+            }
+            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+            rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tiles", type=Path, help="folder that holds MT_Free and the defect folders")
+    options = parser.parse_args()
+    parts = {"mono": elpv("mono")} if options.quick else {name: elpv(name) for name in ("mono", "poly")}
+    if options.tiles:
+        parts["tiles"] = tiles(options.tiles)
+    configs: dict[str, dict[str, Any]] = {"pca": {}, "gabor": {"image_side": 64, "grid": 16} if options.quick else {}}
+    rows = measure(parts, configs, 1 if options.quick else FOLDS)
+    gaps = [abs(row["mean"] - row["published"]) for row in rows if row["published"] is not None]
+    threads = torch.get_num_threads()
+    result = {
+        "name": "floors",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}",
+        "rows": rows,
+        "summary": {"largest_gap": None if options.quick else round(max(gaps), 4)},
+    }
+    options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""`burnish run` as its user sees it, against plain `dvc repro`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.orchestration import toy
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_same_order_and_same_lock_as_dvc(fresh: Path, reference: Path, jobs: str) -> None:
+    # With two jobs `left` ends after `right`, so DVC appends them to dvc.lock the other way round.
+    late = {"TOY_LATE": "left"} if jobs == "2" else {}
+    code, out, err = toy.burnish(fresh, "run", "--jobs", jobs, **late)
+    assert (code, err) == (0, "")
+    assert sorted(toy.states(out)) == sorted(toy.ORDER)
+    assert all(states == ["running", "done"] for states in toy.states(out).values())
+    ran = toy.journal(fresh)
+    assert (ran if jobs == "1" else sorted(ran)) == (toy.ORDER if jobs == "1" else sorted(toy.ORDER))
+    assert (fresh / "dvc.lock").read_bytes() == (reference / "dvc.lock").read_bytes()
+    assert "up to date" in toy.dvc(fresh, "status")
+    assert "working on left" in (fresh / "data/logs/left.log").read_text()
+    assert not (fresh / ".dvc/tmp/burnish-baseline.json").exists()
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_changed_parameter_runs_its_own_stages_only(complete: Path) -> None:
+    (complete / "params.yaml").write_text("a: 1\nx: 1\n'y': 2\n")
+    code, out, _ = toy.burnish(complete, "run")
+    states = toy.states(out)
+    assert code == 0
+    assert toy.journal(complete) == ["train@mono-y"]
+    # `score` may have had to run, but train@mono-y gave the same bytes: DVC is asked, and it is cached.
+    assert states.pop("train@mono-y") == ["running", "done"]
+    assert states.pop("score") == ["running", "cached"]
+    assert all(seen == ["cached"] for seen in states.values())
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_what_lies_behind_an_unchanged_stage_needs_no_process(complete: Path) -> None:
+    code, out, _ = toy.burnish(complete, "run", "--force", "download", "left")
+    assert code == 0
+    assert toy.journal(complete) == ["download"]
+    assert toy.states(out) == {"download": ["running", "done"], "left": ["running", "cached"]}
+
+
+def test_nothing_to_do_imports_neither_prefect_nor_torch(complete: Path) -> None:
+    script = (
+        "import sys\nfrom pipeline.cli import app\n"
+        "try: app(['run'])\nexcept SystemExit as end: print('code', end.code)\n"
+        "print('loaded', sorted({'prefect', 'torch', 'dvc'} & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=complete, env=toy.environment(), capture_output=True, text=True, check=False)
+    assert "nothing to do: 6 stages up to date" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2:] == ["code 0", "loaded ['dvc']"]
+    assert "\x1b" not in done.stdout
+    assert toy.journal(complete) == []
+    assert not (complete / ".prefect").exists()
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_what_is_tried_again_and_what_is_not(fresh: Path) -> None:
+    """A download fails once in passing, `left` fails for good, another process holds `right` for a while."""
+    toy.hold(fresh, "out/right", os.getpid())
+    process = toy.start(fresh, "run", TOY_TRANSIENT="download", TOY_FAIL="left")
+    assert process.stdout and process.stderr
+    out = ""
+    for line in process.stdout:
+        out += line
+        if f"out/right is held by process {os.getpid()} (dvc repro by hand)" in line:
+            (fresh / ".dvc/tmp/rwlock").unlink()
+    err = process.stderr.read()
+    assert process.wait() == 1
+    assert err == "burnish: error: left: images/7.png is truncated: remove it (log: data/logs/left.log)\n"
+    states = toy.states(out)
+    assert states["download"] == states["right"] == ["running", "waiting", "running", "done"]
+    assert states["left"] == ["running", "failed"]
+    assert states["train@mono-x"] == states["score"] == ["skipped"]
+    assert toy.journal(fresh) == ["download", "download", "left", "right"]
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_stage(fresh: Path, number: signal.Signals, code: int) -> None:
+    process = toy.start(fresh, "run", "download", TOY_BLOCK="download")
+    toy.wait_for((fresh / "pid").exists)
+    ours = _descendants(process.pid)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, out + err
+    assert all(toy.gone(pid) for pid in ours)
+    assert err == f"burnish: interrupted ({number.name}); `burnish run` goes on from what was done\n"
+    assert toy.states(out)["download"] == ["running", "failed"]
+    # DVC gave its locks back, so the next run, here plain DVC's, goes on.
+    toy.dvc(fresh, "repro", "download")
+    assert toy.journal(fresh) == ["download", "download"]
+
+
+def test_kill_9_leaves_no_orphan_and_the_temporary_server_ends(fresh: Path) -> None:
+    """The one run with a server of its own, the default: it starts, serves, and dies with its owner."""
+    process = toy.start(fresh, "run", "download", TOY_BLOCK="download")
+    toy.wait_for((fresh / "pid").exists)
+    ours = _descendants(process.pid)
+    assert any("uvicorn" in command for command in ours.values())
+    assert any("dvc" in command for command in ours.values())
+    code, _, err = toy.burnish(fresh, "run")
+    assert (code, f"process {process.pid}" in err) == (1, True)  # one run at a time
+    process.kill()
+    process.wait()
+    toy.wait_for(lambda: all(toy.gone(pid) for pid in ours))
+    assert toy.gone(int((fresh / "pid").read_text()))
+
+
+def _descendants(pid: int) -> dict[int, str]:
+    import psutil
+
+    return {child.pid: " ".join(child.cmdline()) for child in psutil.Process(pid).children(recursive=True)}

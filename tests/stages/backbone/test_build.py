@@ -1,0 +1,185 @@
+"""Building: same arguments same bytes, exact resume, every field counts, features free of the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stages.backbone import pretrain
+from stages.backbone.build import build
+from stages.backbone.config import BackboneConfig
+from stages.backbone.load import digest_of, load
+from stages.training import Session
+from stages.types import Fitted, UserError
+from tests.stages.backbone.conftest import small, textures
+
+OURS = ("hybrid", "plain", "cnn")
+_BUILT: dict[str, Fitted] = {}
+
+
+class Died(Exception):
+    pass
+
+
+def built(model: str) -> Fitted:
+    """Each model once for the whole file."""
+    if model not in _BUILT:
+        _BUILT[model] = build(small(model=model), textures(5, 0), textures(2, 1), 0, Session())
+    return _BUILT[model]
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_the_same_arguments_give_the_same_bytes(model: str, train: Any, validation: Any) -> None:
+    torch.manual_seed(5)  # the state of the default generator does not matter, and is left alone
+    before = torch.get_rng_state()
+    again = build(small(model=model), train, validation, 0, Session())
+    assert torch.equal(before, torch.get_rng_state())
+    assert (again.info, again.metrics) == (built(model).info, built(model).metrics)
+    assert {n: a.tobytes() for n, a in again.arrays.items()} == {n: a.tobytes() for n, a in built(model).arrays.items()}
+
+
+@pytest.mark.parametrize("model", ["hybrid", "plain"])
+def test_a_killed_pretraining_resumes_to_the_same_bytes(
+    model: str, train: Any, validation: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain, "STEPS_PER_EPOCH", 1)
+    whole = build(small(model=model), train, validation, 0, Session())
+
+    def die(epoch: int, values: Any) -> None:
+        if epoch == 2:
+            raise Died
+
+    with pytest.raises(Died):
+        build(small(model=model), train, validation, 0, Session(checkpoint=tmp_path, on_epoch=die))
+    assert (tmp_path / "last.ckpt").is_file()
+    resumed = build(small(model=model), train, validation, 0, Session(checkpoint=tmp_path))
+    assert resumed.info["digest"] == whole.info["digest"]
+    assert resumed.metrics == whole.metrics
+    assert len(whole.metrics["curve"]) == 3
+
+
+CHANGES: list[tuple[str, str, Any]] = [
+    ("hybrid", "image_side", 96),
+    ("cnn", "patch", 8),
+    ("hybrid", "depth", 1),
+    ("hybrid", "heads", 2),
+    ("plain", "width", 16),
+    ("plain", "mlp_ratio", 1.0),
+    ("hybrid", "layer_scale", 0.1),
+    ("plain", "steps", 2),
+    ("plain", "batch", 3),
+    ("plain", "crops", 5),
+    ("plain", "crop_side", 32),
+    ("plain", "crop_scale", 0.9),
+    ("plain", "mask_fraction", 0.0),
+    ("plain", "class_weight", 0.0),
+    ("plain", "lr", 0.01),
+    ("plain", "weight_decay", 0.9),
+]
+
+
+@pytest.mark.parametrize(("model", "field", "value"), CHANGES)
+def test_every_field_changes_the_features(model: str, field: str, value: Any) -> None:
+    config = small(**{"model": model, field: value})
+    other = build(config, textures(5, 0, config.image_side), textures(2, 1, config.image_side), 0, Session())
+    backbone, before = load(other, "cpu"), load(built(model), "cpu")
+    tokens = backbone.extract(textures(1, 2, config.image_side)).tokens
+    assert not np.array_equal(tokens, before.extract(textures(1, 2)).tokens)
+    assert other.info["digest"] != built(model).info["digest"]
+
+
+def test_the_list_of_fields_is_whole() -> None:
+    assert {field for _, field, _ in CHANGES} | {"model", "checkpoint"} == set(BackboneConfig.model_fields)
+
+
+def test_the_seed_changes_the_weights(train: Any, validation: Any) -> None:
+    assert build(small(model="plain"), train, validation, 1, Session()).info["digest"] != built("plain").info["digest"]
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_description_and_features_agree(model: str) -> None:
+    backbone = load(built(model), "cpu")
+    features = backbone.extract(textures(3, 2))
+    assert features.tokens.shape == (3, *backbone.grid, backbone.channels) == (3, 4, 4, 32 if model == "plain" else 176)
+    assert features.tokens.dtype == np.float32
+    if model == "cnn":
+        assert features.attention is None and backbone.heads == 0
+    else:
+        assert features.attention is not None and features.attention.shape == (3, backbone.heads, 4, 4)
+        sums = features.attention.sum((2, 3))
+        assert bool((sums > 0.5).all() and (sums < 1).all())
+    assert backbone.extract(textures(0, 2)).tokens.shape == (0, *features.tokens.shape[1:])
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sampled_from(OURS), st.lists(st.integers(0, 3), min_size=1, max_size=6), st.sampled_from([1, 2]))
+def test_features_do_not_depend_on_neighbours_place_or_threads(model: str, rows: list[int], threads: int) -> None:
+    images = textures(4, 3)
+    backbone, before = load(built(model), "cpu"), torch.get_num_threads()
+    alone = [backbone.extract(images[i : i + 1]) for i in range(4)]
+    try:
+        torch.set_num_threads(threads)
+        together = backbone.extract(images[rows])
+    finally:
+        torch.set_num_threads(before)
+    for place, row in enumerate(rows):
+        assert together.tokens[place].tobytes() == alone[row].tokens[0].tobytes()
+        if together.attention is not None:
+            assert together.attention[place].tobytes() == alone[row].attention[0].tobytes()  # type: ignore[index]
+
+
+def test_the_cnn_is_kept_as_it_was_and_the_hybrid_starts_from_it(train: Any) -> None:
+    untrained = build(small(steps=0, layer_scale=1e-6), train, train[:0], 0, Session())
+    cnn = load(built("cnn"), "cpu").extract(textures(2, 2)).tokens
+    hybrid = load(untrained, "cpu").extract(textures(2, 2)).tokens
+    np.testing.assert_allclose(hybrid, cnn, atol=0.15)  # the position embedding, N(0, 0.02), is what differs
+    for name, array in built("cnn").arrays.items():
+        assert array.tobytes() == built("hybrid").arrays[name].tobytes(), name  # frozen: not an update
+
+
+def test_cnn_tokens_are_standardised(train: NDArray[np.uint8]) -> None:
+    tokens = load(built("cnn"), "cpu").extract(train).tokens.reshape(-1, 176)
+    np.testing.assert_allclose(tokens.mean(0), 0, atol=1e-2)
+    np.testing.assert_allclose(np.median(tokens.std(0)), 1, atol=1e-2)
+
+
+def test_training_lowers_the_loss(train: Any, validation: Any) -> None:
+    config = small(model="plain", steps=40, lr=3e-3, mask_fraction=0.25)
+    curve = build(config, train, train, 0, Session()).metrics["curve"]
+    assert curve[-1]["train_loss"] < 0.7 * curve[0]["train_loss"]
+
+
+def test_changed_weights_are_noticed() -> None:
+    arrays = {name: np.array(a) for name, a in built("cnn").arrays.items()}
+    arrays["standardise.mean"] += 1
+    with pytest.raises(UserError, match="run the stage `pretrain` again"):
+        load(Fitted(arrays, built("cnn").info), "cpu")
+
+
+def test_the_digest_sees_names_shapes_types_and_the_architecture() -> None:
+    a = {"w": np.zeros((2, 3), np.float32)}
+    others = [
+        ({"v": a["w"]}, {"side": 1}),
+        ({"w": a["w"].T}, {"side": 1}),
+        ({"w": a["w"].view(np.int32)}, {"side": 1}),
+        (a, {"side": 2}),
+    ]
+    assert len({digest_of(*pair) for pair in [(a, {"side": 1}), *others]}) == 5
+
+
+def test_images_that_do_not_fit_are_told(train: Any, validation: Any) -> None:
+    with pytest.raises(UserError, match="at least one normal training image"):
+        build(small(), train[:0], validation, 0, Session())
+    with pytest.raises(UserError, match="at least one normal validation image"):
+        build(small(), train, validation[:0], 0, Session())
+    with pytest.raises(UserError, match=r"image_side is 96, the training images are \(64, 64, 3\)"):
+        build(small(image_side=96), train, validation, 0, Session())
+    with pytest.raises(ValueError, match=r"\(B, 64, 64, 3\), not float32"):
+        load(built("cnn"), "cpu").extract(train.astype(np.float32))  # type: ignore[arg-type]

@@ -1,0 +1,277 @@
+"""InTra as a detector: training, scoring, and that each parameter means something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stages.detectors.intra import detector, task
+from stages.detectors.intra.config import IntraConfig
+from stages.detectors.intra.detector import MEAN_MAP, difference_map, fit, inpaint, load, needs, score
+from stages.training import Session
+from stages.types import Fitted, Samples, UserError
+from tests.reference.similarity import msgms as msgms_map
+from tests.reference.similarity import ssim as ssim_map
+
+TINY = IntraConfig(
+    image_side=16, patch_side=4, window_side=3, blocks=2, width=8, heads=2, mlp_ratio=2, windows_per_image=8, epochs=3,
+    patience=3, batch=16, lr=0.003, warmup_steps=2, validation_windows=6, inference_windows=16, smoothing_side=3,
+)  # fmt: skip
+LONGER = TINY.model_copy(update={"windows_per_image": 32, "lr": 0.01, "width": 16, "epochs": 10, "patience": 10})
+
+
+def _samples(count: int, seed: int, side: int = 16) -> Samples:
+    """Stripes that lie a little differently in each image: soon learned, and turning the image matters."""
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(0, 0.7, (count, 1, 1, 1))
+    wave = 128 + 40 * np.sin(np.arange(side)[None, None, :, None] + phase) + np.arange(side)[None, :, None, None]
+    images = (wave + rng.normal(0, 1, (count, side, side, 3))).clip(0, 255).astype(np.uint8)
+    return Samples(ids=[f"{seed}-{i}" for i in range(count)], images=images)
+
+
+TRAIN, VALIDATION, TEST = _samples(6, 0), _samples(2, 1), _samples(3, 2)
+
+
+def _fit(config: IntraConfig = TINY, seed: int = 0, session: Session | None = None) -> Fitted:
+    return fit(TRAIN, VALIDATION, config, seed, session or Session())
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    return _fit()
+
+
+def _bytes(arrays: Mapping[str, Any]) -> bytes:
+    return b"".join(np.asarray(arrays[name]).tobytes() for name in sorted(arrays))
+
+
+def _scored(result: Fitted, config: IntraConfig = TINY, samples: Samples = TEST) -> bytes:
+    parts = []
+    for found in score(result, samples, config, "cpu"):
+        numbers = np.float64([found.image_score, *found.extras.values()])
+        parts += [found.anomaly_map.tobytes(), numbers.tobytes(), found.pictures["restoration"].tobytes()]
+    return b"".join(parts)
+
+
+def test_it_reads_images_alone() -> None:
+    assert needs(TINY) == frozenset()
+
+
+def test_same_arguments_same_bytes_and_another_seed_other_bytes(fitted: Fitted) -> None:
+    again, other = _fit(), _fit(seed=1)
+    assert _bytes(again.arrays) == _bytes(fitted.arrays)
+    assert again.metrics == fitted.metrics
+    assert _scored(again) == _scored(fitted)
+    assert _bytes(other.arrays) != _bytes(fitted.arrays)
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(fitted: Fitted, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    seen: list[int] = []
+
+    def kill(epoch: int, values: Mapping[str, float]) -> None:
+        seen.append(epoch)
+        if epoch == 2 and len(seen) == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        _fit(session=Session(checkpoint=tmp_path, on_epoch=kill))
+    resumed = _fit(session=Session(checkpoint=tmp_path, on_epoch=kill))
+    assert seen[3:] == [0, 1, 2]
+    assert _bytes(resumed.arrays) == _bytes(fitted.arrays)
+
+
+@pytest.fixture(scope="module")
+def learned() -> Fitted:
+    return _fit(LONGER)
+
+
+def test_training_lowers_the_validation_loss_and_keeps_the_best(learned: Fitted) -> None:
+    curve = learned.metrics["val_curve"]
+    assert min(curve) < 0.3 * curve[0]
+    assert learned.metrics["val_loss"] == min(curve) == curve[learned.metrics["best_epoch"]]
+    held_out = task.validation_batches(VALIDATION.images[:], LONGER, 0)
+    trained = task.InpaintingTask(load(learned.arrays, LONGER), LONGER)
+    with torch.no_grad():
+        losses = [float(trained.loss(batch)["loss"]) for batch in held_out]
+    assert losses == pytest.approx([min(curve)], rel=1e-5)  # 12 windows: one batch
+
+
+TRAINING_FIELDS: dict[str, dict[str, Any]] = {
+    "patch_side": {"patch_side": 2},
+    "window_side": {"window_side": 4},
+    "blocks": {"blocks": 3},
+    "width": {"width": 16},
+    "heads": {"heads": 1},
+    "mlp_ratio": {"mlp_ratio": 3},
+    "windows_per_image": {"windows_per_image": 7},
+    "epochs": {"epochs": 2},
+    "batch": {"batch": 15},
+    "lr": {"lr": 0.002},
+    "schedule": {"schedule": "constant"},
+    "warmup_steps": {"warmup_steps": 3},
+    "alpha": {"alpha": 0.5},
+    "beta": {"beta": 0.5},
+    "rotations": {"rotations": True},
+    "flips": {"flips": False},
+    "smoothing_side": {"smoothing_side": 5},
+}
+
+
+@pytest.mark.parametrize("field", TRAINING_FIELDS)
+def test_every_parameter_changes_the_fitted_model(field: str, fitted: Fitted) -> None:
+    changed = _fit(TINY.model_copy(update=TRAINING_FIELDS[field]))
+    assert _bytes(changed.arrays) != _bytes(fitted.arrays)
+
+
+def test_the_other_parameters_change_something(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    # with a rate far too high the validation loss rises, and patience decides when training ends
+    wild = {"lr": 1.0, "epochs": 8, "schedule": "constant", "warmup_steps": 0}
+    short = _fit(TINY.model_copy(update=wild | {"patience": 1}))
+    long = _fit(TINY.model_copy(update=wild | {"patience": 3}))
+    assert short.metrics["epochs"] < long.metrics["epochs"]
+    more = _fit(TINY.model_copy(update={"validation_windows": 7}))
+    assert more.metrics["val_curve"] != fitted.metrics["val_curve"]
+    sizes: list[int] = []
+    network = load(fitted.arrays, TINY)
+    network.register_forward_pre_hook(lambda module, arguments: sizes.append(len(arguments[0])))
+    inpaint(network, TEST.images[0], TINY, "cpu")
+    inpaint(network, TEST.images[0], TINY.model_copy(update={"inference_windows": 6}), "cpu")
+    assert sizes == [16, 6, 6, 4]
+    tested = TRAINING_FIELDS.keys() | {"image_side", "patience", "validation_windows", "inference_windows"}
+    assert tested == IntraConfig.model_fields.keys()  # image_side: see the test of a wrong side
+
+
+def test_the_result_of_an_image_does_not_depend_on_those_beside_it(
+    fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = _scored(fitted)
+    alone = b"".join(_scored(fitted, samples=TEST.take([i])) for i in range(3))
+    monkeypatch.setattr(detector, "READ", 2)
+    assert together == alone == _scored(fitted)
+    turned = TEST.take([2, 0, 1, 0])
+    parts = [_scored(fitted, samples=TEST.take([i])) for i in (2, 0, 1, 0)]
+    assert _scored(fitted, samples=turned) == b"".join(parts)
+
+
+def test_scores_by_their_definition(fitted: Fitted) -> None:
+    network = load(fitted.arrays, TINY)
+    for image, result in zip(TEST.images[:], score(fitted, TEST, TINY, "cpu"), strict=True):
+        restoration = inpaint(network, image, TINY, "cpu")
+        difference = difference_map(torch.from_numpy(image).float() / 255, restoration, 3).numpy()
+        expected = (difference - fitted.arrays[MEAN_MAP]) ** 2
+        assert result.anomaly_map.shape == (16, 16)
+        assert result.anomaly_map.dtype == np.float32
+        assert np.allclose(result.anomaly_map, expected, atol=1e-7)
+        assert result.image_score == expected.max()
+        assert result.extras["mean"] == pytest.approx(expected.mean(), rel=1e-4)
+        assert result.extras["top_1_percent"] == pytest.approx(np.sort(expected.ravel())[-3:].mean(), rel=1e-4)
+        assert np.abs(result.pictures["restoration"] / 255 - restoration.numpy()).max() <= 0.5 / 255 + 1e-6
+
+
+def test_the_mean_map_is_that_of_the_training_images(fitted: Fitted) -> None:
+    network = load(fitted.arrays, TINY)
+    maps = [
+        difference_map(torch.from_numpy(image).float() / 255, inpaint(network, image, TINY, "cpu"), 3).numpy()
+        for image in TRAIN.images[:]
+    ]
+    assert np.allclose(fitted.arrays[MEAN_MAP], np.mean(maps, axis=0), atol=1e-6)
+
+
+def test_the_difference_map_against_a_slow_one() -> None:
+    a, b = np.random.default_rng(0).random((2, 8, 8, 3))
+    unlike = 1 - msgms_map(a.transpose(2, 0, 1), b.transpose(2, 0, 1))
+    expected = np.zeros((8, 8))
+    for y in range(8):
+        for x in range(8):
+            expected[y, x] = unlike[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].mean()
+    assert np.allclose(difference_map(torch.from_numpy(a), torch.from_numpy(b), 5).numpy(), expected, atol=1e-6)
+
+
+def test_a_pasted_defect_stands_out_where_it_is(learned: Fitted) -> None:
+    damaged = TEST.images[:].copy()
+    damaged[:, 5:8, 9:12] = 0
+    good = list(score(learned, TEST, LONGER, "cpu"))
+    bad = list(score(learned, Samples(ids=TEST.ids, images=damaged), LONGER, "cpu"))
+    assert min(m.image_score for m in bad) > max(m.image_score for m in good)
+    for found in bad:
+        y, x = np.unravel_index(found.anomaly_map.argmax(), (16, 16))
+        assert 3 <= y <= 9
+        assert 7 <= x <= 13
+
+
+def test_the_loss_by_hand_and_against_slow_similarities() -> None:
+    rng = np.random.default_rng(0)
+    painted, target = rng.random((2, 2, 4, 4, 3))
+    config = TINY.model_copy(update={"alpha": 0.3, "beta": 0.2})
+    parts = task.painting_loss(
+        torch.from_numpy(painted.reshape(2, -1)), torch.from_numpy(target.reshape(2, -1)), config
+    )
+    planes = [(p.transpose(2, 0, 1), t.transpose(2, 0, 1)) for p, t in zip(painted, target, strict=True)]
+    l2 = ((painted - target) ** 2).mean()
+    unlike_gms = 1 - np.mean([msgms_map(p, t, scales=1).mean() for p, t in planes])
+    unlike_ssim = 1 - np.mean([ssim_map(p, t).mean() for p, t in planes])
+    assert float(parts["l2"]) == pytest.approx(l2)
+    assert float(parts["gms"]) == pytest.approx(unlike_gms, abs=1e-5)
+    assert float(parts["ssim"]) == pytest.approx(unlike_ssim, abs=1e-5)
+    assert float(parts["loss"]) == pytest.approx(l2 + 0.3 * unlike_gms + 0.2 * unlike_ssim, abs=1e-5)
+    flat = task.painting_loss(torch.full((1, 48), 0.5), torch.full((1, 48), 0.25), config)
+    assert float(flat["l2"]) == pytest.approx(0.0625)  # (0.5 - 0.25)^2
+    assert float(flat["gms"]) == pytest.approx(0, abs=1e-6)  # no edge in either
+
+
+def test_an_epoch_is_a_pure_function_and_gives_each_image_its_windows() -> None:
+    images = np.arange(6, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3)
+    data = task.TrainingWindows(images, TINY, seed=5)
+    first, again, second = (list(data.epoch(e)) for e in (0, 0, 1))
+    assert len(first) == data.steps == 3
+    assert all(torch.equal(x, y) for a, b in zip(first, again, strict=True) for x, y in zip(a, b, strict=True))
+    other = list(task.TrainingWindows(images, TINY, seed=6).epoch(0))
+
+    def shown(epoch: list[task.WindowBatch]) -> list[float]:
+        return torch.cat([batch[0][:, 0, 0] for batch in epoch]).tolist()
+
+    # the order and the places differ from step to step, from epoch to epoch and from seed to seed
+    assert shown(first) != shown(second) != shown(other) != shown(first)
+    places = [batch[1].tolist() for batch in (first[0], first[1], second[0], other[0])]
+    assert all(a != b for i, a in enumerate(places) for b in places[:i])
+    seen = torch.tensor(shown(first))
+    assert torch.bincount(seen.long()).tolist() == [8] * 6
+    assert seen.tolist() != sorted(seen.tolist())
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    def rates(config: IntraConfig) -> list[float]:
+        adam, schedule = task.InpaintingTask(detector.build(config, 0), config).optimizer(10)
+        found = []
+        for _ in range(10):
+            found.append(adam.param_groups[0]["lr"])
+            adam.step()
+            schedule.step()
+        return found
+
+    cosine = rates(TINY.model_copy(update={"lr": 1.0}))
+    assert cosine[:3] == pytest.approx([0.5, 1.0, 1.0])
+    assert cosine[6] == pytest.approx(0.5)
+    assert cosine == sorted(cosine[:2]) + sorted(cosine[2:], reverse=True)
+    assert cosine[-1] == pytest.approx(0.5 * (1 + np.cos(np.pi * 7 / 8)))
+    constant = rates(TINY.model_copy(update={"lr": 1.0, "schedule": "constant"}))
+    assert constant == pytest.approx([0.5] + [1.0] * 9)
+
+
+def test_images_of_another_side_are_refused(fitted: Fitted) -> None:
+    wrong = _samples(1, 0, side=20)
+    for call in (
+        lambda: fit(wrong, VALIDATION, TINY, 0, Session()),
+        lambda: fit(TRAIN, wrong, TINY, 0, Session()),
+        lambda: list(score(fitted, wrong, TINY, "cpu")),
+    ):
+        with pytest.raises(UserError, match=r"20 x 20.*image_side is 16"):
+            call()

@@ -1,0 +1,162 @@
+"""Every stage on eight tiny images, twice: once by `burnish run`, once by plain `dvc repro`; then kills and deletions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.detectors.registry import CONFIGS
+from tests.conftest import change_params, make_project
+
+OUTPUTS = ("raw", "backbone", "features", "denoised", "models", "inputs", "maps", "predictions", "plots", "metrics")
+
+
+def digests(project: Path) -> dict[str, str]:
+    """sha256 of every output file."""
+    found = {}
+    for name in OUTPUTS:
+        for path in sorted((project / "data" / name).rglob("*")):
+            if path.is_file() and path.name != ".gitignore":
+                found[str(path.relative_to(project))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def command(project: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tuple[Path, Path, str]:
+    """Two projects, run side by side: by `burnish run --jobs 2` and by `dvc repro`; and what the first printed."""
+    root = tmp_path_factory.mktemp("runs")
+    by_flow, by_dvc = make_project(root / "flow"), make_project(root / "dvc")
+    plain = subprocess.Popen(
+        ["dvc", "repro"], cwd=by_dvc, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        flow = command(by_flow, environment, sys.executable, "-m", "pipeline", "run", "--jobs", "2")
+        said, _ = plain.communicate()
+    finally:
+        plain.kill()
+    assert flow.returncode == 0, flow.stdout + flow.stderr
+    assert plain.returncode == 0, said
+    return by_flow, by_dvc, flow.stdout
+
+
+def test_same_bytes_and_same_lock(runs: tuple[Path, Path, str]) -> None:
+    by_flow, by_dvc, _ = runs
+    first, second = digests(by_flow), digests(by_dvc)
+    assert {name for name in first if first[name] != second.get(name)} == set()
+    assert set(first) == set(second)
+    assert (by_flow / "dvc.lock").read_bytes() == (by_dvc / "dvc.lock").read_bytes()
+
+
+def test_metrics_and_predictions(runs: tuple[Path, Path, str]) -> None:
+    project = runs[0]
+    metrics = json.loads((project / "data/metrics/metrics.json").read_text())
+    assert set(metrics["tile"]) == set(CONFIGS)
+    for name, values in metrics["tile"].items():
+        assert (values["n_test_normal"], values["n_test_defect"]) == (1, 2), name
+        assert 0 <= values["image_auroc"] <= 1
+        assert values["pixel_auroc"] is not None
+        table = pd.read_parquet(project / f"data/predictions/tile-{name}.parquet")
+        assert {"path", "sha256", "label", "image_score", "threshold", "decision"} <= set(table.columns)
+        test = table[table["split"] == "test"]
+        assert len(test) == 3
+        expected = (test["image_score"] > values["threshold"]).astype(int)
+        assert test["decision"].tolist() == expected.tolist()
+        escaped = ((test["label"] == 1) & (test["decision"] == 0)).sum() / 2
+        assert values["escape_rate"] == pytest.approx(escaped)
+
+
+def test_the_table_is_printed(runs: tuple[Path, Path, str]) -> None:
+    for word in (*CONFIGS, "AUROC", "data/plots", "git add"):
+        assert word in runs[2]
+    assert "\x1b" not in runs[2]
+
+
+def test_git_is_clean_after_the_documented_commit(runs: tuple[Path, Path, str], environment: dict[str, str]) -> None:
+    project = runs[0]
+    for arguments in (
+        ("git", "add", "dvc.lock", "data/metrics"),
+        ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "run"),
+    ):
+        assert command(project, environment, *arguments).returncode == 0
+    assert command(project, environment, "git", "status", "--porcelain").stdout == ""
+    assert "up to date" in command(project, environment, "dvc", "repro").stdout
+    again = command(project, environment, sys.executable, "-m", "pipeline", "run")
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+
+
+def test_one_detectors_parameter_makes_only_its_stages_stale(
+    runs: tuple[Path, Path, str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    project = tmp_path / "copy"
+    shutil.copytree(runs[1], project, symlinks=True)
+    change_params(project, {"pca": {"components": 2}})
+    status = json.loads(command(project, environment, "dvc", "status", "--json").stdout)
+    assert set(status) == {"train@tile-pca", "infer@tile-pca"}
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from stages.item_cache import ItemCache
+from pipeline import stage_io
+
+put, done = ItemCache.put, []
+
+def put_and_die(self, key, item):
+    put(self, key, item)
+    done.append(key)
+    if len(done) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ItemCache.put = put_and_die
+stage_io.run(sys.argv[2], *sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "output", "items"),
+    [
+        ("features", (), "features/raw", 8),
+        ("denoise", (), "denoised", 3),
+        ("clean_features", (), "features/clean", 8),
+        ("infer", ("tile", "intra"), "maps/tile/intra", 4),
+    ],
+)
+def test_a_killed_stage_goes_on_and_the_cache_may_vanish(
+    runs: tuple[Path, Path, str],
+    environment: dict[str, str],
+    tmp_path: Path,
+    stage: str,
+    options: tuple[str, ...],
+    output: str,
+    items: int,
+) -> None:
+    project = tmp_path / "copy"
+    shutil.copytree(runs[1], project, symlinks=True)
+    shutil.rmtree(project / "data/cache")
+    before = digests(project)
+    result = command(project, environment, sys.executable, "-c", textwrap.dedent(DIES), "2", stage, *options)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert digests(project) == before  # nothing half-written
+    again = command(
+        project, environment, sys.executable, "-c", textwrap.dedent(DIES), "1000", stage, *options
+    )
+    assert again.returncode == 0, again.stderr
+    counts = json.loads((project / "data/logs" / f"{'-'.join((stage, *options))}.counts.json").read_text())
+    assert counts == {"cached": 2, "computed": items - 2}
+    assert digests(project) == before
+    assert not list((project / "data").rglob("*.part"))
