@@ -154,7 +154,7 @@ def doctor() -> None:
     """Check versions, device, memory, disk, DVC, Prefect, Git and data; say how to mend each fault.
 
     Each line is [green]ok[/green], [yellow]warn[/yellow] (it works, but) or [red]fault[/red]; exit code 1 if there is a
-    fault. Nothing is changed and no server is started.
+    fault. Nothing is changed but that Prefect may set up its folder; no server is started.
     """
     with _faults_in_one_line():
         from pipeline.doctor import run_doctor

@@ -1,4 +1,4 @@
-"""`burnish doctor`: what this machine and this set-up look like, and how to mend what is wrong. Changes nothing."""
+"""`burnish doctor`: what this machine and this set-up look like, and how to mend what is wrong (it mends nothing)."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Params(Config):
         return section
 
 
-_SECTIONS: dict[str, Any] = {name: (config, config()) for name, config in CONFIGS.items()}
+_SECTIONS: dict[str, Any] = {name: (config, config.model_validate({})) for name, config in CONFIGS.items()}
 _WholeParams = create_model("Params", __base__=Params, **_SECTIONS)
 
 

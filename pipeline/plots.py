@@ -123,7 +123,7 @@ def draw_roc(curves: Sequence[Roc], title: str, path: Path) -> None:
         axes.set_title(title, pad=12)
         axes.grid(linewidth=0.7)
         if curves:
-            axes.legend(loc="lower right", title="image AUROC, 95 % interval", fontsize=8.5, alignment="left")
+            axes.legend(loc="lower right", title="image AUROC [interval]", fontsize=8.5, alignment="left")
         else:
             _nothing(axes, "no curve: one class is missing from the test images")
 
@@ -159,7 +159,7 @@ def draw_scores(
 def draw_gallery(cases: Sequence[Case], title: str, path: Path) -> None:
     """Cases one below the other as PNG: image, anomaly map over it, and whatever other pictures they have.
 
-    Maps share one colour scale, from the median to the largest value of all maps shown, so rows can be compared.
+    Maps share one colour scale, from the median to the 99.8 % quantile of all values shown, so rows can be compared.
     """
     names = list(dict.fromkeys(name for case in cases for name in case.pictures))
     columns, rows = 2 + len(names), max(len(cases), 1)
@@ -174,7 +174,7 @@ def draw_gallery(cases: Sequence[Case], title: str, path: Path) -> None:
             _nothing(grid[0][0], "no cases")
             return
         shown = np.concatenate([np.asarray(case.anomaly_map, dtype=np.float64).ravel() for case in cases])
-        limits = (float(np.median(shown)), float(shown.max()))
+        limits = (float(np.median(shown)), float(np.quantile(shown, 0.998)))
         for line, case in zip(grid, cases, strict=True):
             line[0].imshow(case.image)
             _overlay(line[1], case, limits)
@@ -226,8 +226,10 @@ def _figure(path: Path, width: float, height: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # the defaults first: a matplotlibrc of the user must not change the pictures
-    with matplotlib.rc_context({**dict[str, Any](matplotlib.rcParamsDefault), **_STYLE, "backend": "agg"}):
+    style: Any = dict(matplotlib.rcParamsDefault)  # first: a matplotlibrc of the user must not change the pictures
+    style.update(_STYLE)
+    del style["backend"]  # setting it would change the renderer of the whole process
+    with matplotlib.rc_context(style):
         figure: Figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
         yield figure

@@ -109,7 +109,7 @@ class LiveBoard(Board):
             console=console,
             get_renderable=self.table,
             refresh_per_second=4,
-            vertical_overflow="visible",
+            vertical_overflow="ellipsis",
             transient=False,
         )
 

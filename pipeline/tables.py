@@ -1,8 +1,11 @@
-"""The metrics of a run as a table: on the terminal, and as Markdown for a README."""
+"""The metrics of a run as a table: on the terminal, and as Markdown for a README.
+
+`interval` is the AUROC's, `cut at` the deployed threshold, `images` normal + defective test images.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.detectors.registry import FLOORS
@@ -17,17 +20,20 @@ DASH = "–"
 COLUMNS = (
     "category",
     "detector",
-    "AUROC [95 %]",
+    "AUROC",
+    "interval",
     "AUPR",
     "F1",
     "FPR@95",
     "escape",
     "overkill",
-    "threshold",
+    "cut at",
     "pixel AUROC",
     "AUPRO",
-    "normal + defect",
+    "images",
 )
+NOT_ON_TERMINAL = frozenset({"FPR@95"})
+"""So that a table without masks fits into 80 columns."""
 
 
 def rows(metrics: Metrics) -> Iterator[tuple[bool, list[str]]]:
@@ -39,14 +45,15 @@ def rows(metrics: Metrics) -> Iterator[tuple[bool, list[str]]]:
             figures = [_number(values.get(key), 3) for key in ("image_aupr", "f1_max")]
             rates = [_percent(values.get(key)) for key in ("fpr_at_95tpr", "escape_rate", "overkill_rate")]
             pixels = [_number(values.get(key), 3) for key in ("pixel_auroc", "aupro")]
-            counts = f"{values.get('n_test_normal', DASH)} + {values.get('n_test_defect', DASH)}"
+            counts = f"{values.get('n_test_normal', DASH)}+{values.get('n_test_defect', DASH)}"
             threshold = values.get("threshold")
             yield (
                 floor,
                 [
                     category,
-                    f"{name} (floor)" if floor else name,
-                    _with_interval(values.get("image_auroc"), values.get("image_auroc_ci")),
+                    f"{name} floor" if floor else name,
+                    _number(values.get("image_auroc"), 3),
+                    _interval(values.get("image_auroc_ci")),
                     *figures,
                     *rates,
                     DASH if threshold is None else f"{threshold:.4g}",
@@ -60,14 +67,13 @@ def metrics_table(metrics: Metrics) -> Table:
     """For the terminal; columns in which nothing is defined are left out, floors are dim."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     found = list(rows(metrics))
-    kept = _columns([cells for _, cells in found])
+    kept = [c for c in _columns([cells for _, cells in found]) if COLUMNS[c] not in NOT_ON_TERMINAL]
     for column in kept:
         table.add_column(COLUMNS[column], justify="left" if column < 2 else "right", no_wrap=column in (0, 1))
-    for (floor, cells), following in zip(found, [*found[1:], None], strict=True):
-        last = following is not None and following[1][0] != cells[0]
-        table.add_row(*(cells[column] for column in kept), style="dim" if floor else None, end_section=last)
+    for floor, cells in found:
+        table.add_row(*(cells[column] for column in kept), style="dim" if floor else None)
     return table
 
 
@@ -92,7 +98,7 @@ def _columns(lines: list[list[str]]) -> list[int]:
 
 def _rank(name: str, values: Mapping[str, Any]) -> tuple[bool, float, str]:
     auroc = values.get("image_auroc")
-    return name in FLOORS, -1.0 if auroc is None else -auroc, name
+    return name in FLOORS, 1.0 if auroc is None else -auroc, name
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -100,10 +106,8 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return DASH if value is None else f"{100 * value:.1f} %"
+    return DASH if value is None else f"{100 * value:.1f}%"
 
 
-def _with_interval(value: float | None, interval: list[float] | None) -> str:
-    if value is None:
-        return DASH
-    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+def _interval(interval: Sequence[float] | None) -> str:
+    return DASH if interval is None else f"{interval[0]:.2f}-{interval[1]:.2f}"

@@ -18,7 +18,7 @@ import stages.torch_setup  # noqa: F401  (before lightning)
 
 import lightning.pytorch as pl  # isort: skip
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor, nn
 
 Batch = Any
@@ -93,6 +93,8 @@ def fit(
     callbacks: list[Callback] = [keeper]
     if validation is not None and patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False))
+    if session.progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=5))  # the default, rich, is silent where there is no terminal
     with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

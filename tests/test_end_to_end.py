@@ -1,4 +1,4 @@
-"""Every stage on eight tiny images, twice: once by `burnish run`, once by plain `dvc repro`; then kills and deletions."""
+"""Every stage on eight tiny images, by `burnish run` and by plain `dvc repro`; then kills and deletions."""
 
 from __future__ import annotations
 
@@ -152,9 +152,7 @@ def test_a_killed_stage_goes_on_and_the_cache_may_vanish(
     result = command(project, environment, sys.executable, "-c", textwrap.dedent(DIES), "2", stage, *options)
     assert result.returncode == -signal.SIGKILL, result.stderr
     assert digests(project) == before  # nothing half-written
-    again = command(
-        project, environment, sys.executable, "-c", textwrap.dedent(DIES), "1000", stage, *options
-    )
+    again = command(project, environment, sys.executable, "-c", textwrap.dedent(DIES), "1000", stage, *options)
     assert again.returncode == 0, again.stderr
     counts = json.loads((project / "data/logs" / f"{'-'.join((stage, *options))}.counts.json").read_text())
     assert counts == {"cached": 2, "computed": items - 2}

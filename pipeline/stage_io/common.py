@@ -94,7 +94,9 @@ def save_fitted(folder: Path, fitted: Fitted) -> None:
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.ascontiguousarray(value) for name, value in fitted.arrays.items()}, folder / "model.safetensors")
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in fitted.arrays.items()}, folder / "model.safetensors"
+    )
     write_json(folder / "model.json", {"info": dict(fitted.info), "metrics": dict(fitted.metrics)})
 
 
@@ -126,7 +128,9 @@ def bar(stage: str, count: int, unit: str = "images") -> tuple[tqdm, Callable[[i
 def report_counts(stage: str, counts: Counts, cache: ItemCache) -> None:
     """Say how many items were computed, keep the counts in data/logs, and hold the cache under its cap."""
     cache.evict()
-    print(f"{stage}: {counts.cached + counts.computed} items, {counts.cached} from the cache, {counts.computed} computed")
+    print(
+        f"{stage}: {counts.cached + counts.computed} items, {counts.cached} from the cache, {counts.computed} computed"
+    )
     write_json(paths.LOGS / f"{stage}.counts.json", {"cached": counts.cached, "computed": counts.computed})
 
 
@@ -141,16 +145,18 @@ def training(stage: str, curves: Path, device: str, key: str) -> Iterator[Any]:
 
     The checkpoint belongs to `key`, a digest of all that the training depends on; it goes when the block ends well.
     """
-    import stages.torch_setup  # noqa: F401
-    from dvclive import Live
+    from dvclive.live import Live
 
+    import stages.torch_setup  # noqa: F401
     from stages.training import Session
 
     folder = paths.CHECKPOINTS / stage
     for stale in folder.parent.glob(f"{folder.name}/*"):
         if stale.name != key[:16]:
             shutil.rmtree(stale)
-    live = Live(dir=str(curves), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False, cache_images=False)
+    live = Live(
+        dir=str(curves), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False, cache_images=False
+    )
 
     def on_epoch(epoch: int, values: Mapping[str, float]) -> None:
         live.step = epoch

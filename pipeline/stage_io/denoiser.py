@@ -17,13 +17,18 @@ from pipeline.stage_io.common import (
     output,
     read_manifest,
     report_counts,
+    rows_of,
     save_fitted,
     training,
+    write_json,
 )
 from stages.array_store import RowWriter, StoredRows
 from stages.item_cache import Item, code_version, item_key
+from stages.types import Rows, Subset
 
 BATCH = 16
+LEAKAGE_IMAGES = 256
+"""Images on which positional leakage is measured: it settles with a few dozen."""
 
 
 def train_denoiser(params: Params) -> None:
@@ -69,7 +74,26 @@ def clean_features(params: Params) -> None:
             yield {"tokens": tokens.astype(np.float16)}
 
     shown, at = bar("clean_features", len(keys))
-    with shown, output(paths.CLEAN) as folder, RowWriter(folder / "tokens.zarr", len(keys)) as writer:
-        for item in cache.map(keys, compute, BATCH, at):
-            writer.append(item["tokens"])
+    with output(paths.CLEAN) as folder:
+        with shown, RowWriter(folder / "tokens.zarr", len(keys)) as writer:
+            for item in cache.map(keys, compute, BATCH, at):
+                writer.append(item["tokens"])
+        write_json(folder / "leakage.json", _leakage(manifest, raw, StoredRows(folder / "tokens.zarr")))
     report_counts("clean_features", cache.counts, cache)
+
+
+def _leakage(manifest: pd.DataFrame, raw: Rows, clean: Rows) -> dict[str, float]:
+    """How well a patch's place can be read from raw and from clean features (R^2).
+
+    Fitted on at most LEAKAGE_IMAGES normal training images, scored on the validation images.
+    """
+    from stages.denoise.leakage import positional_leakage
+
+    train = rows_of(manifest, None, "train", label=0)[:LEAKAGE_IMAGES]
+    held_out = rows_of(manifest, None, "validation", label=0)[:LEAKAGE_IMAGES]
+    found = {
+        name: round(positional_leakage(Subset(stored, train), Subset(stored, held_out)).mean, 6)
+        for name, stored in (("raw", raw), ("clean", clean))
+    }
+    print(f"clean_features: positional leakage (R^2): raw {found['raw']:.3f}, clean {found['clean']:.3f}")
+    return found

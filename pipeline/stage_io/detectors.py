@@ -29,9 +29,11 @@ from pipeline.stage_io.common import (
 from stages.array_store import RowWriter, StoredRows
 from stages.detectors.registry import detector as detector_named
 from stages.item_cache import Item, code_version, item_key
-from stages.types import Samples, Subset, UserError
+from stages.types import Samples, Subset
 
 BATCH = 16
+KNOWN = ["path", "sha256", "split", "label", "defect_type", "mask_path"]
+"""Columns of the manifest that go along with the scores."""
 
 
 def train(params: Params, category: str, name: str) -> None:
@@ -44,9 +46,7 @@ def train(params: Params, category: str, name: str) -> None:
         _samples(manifest, rows_of(manifest, category, split, label=0), config.image_side, needs)
         for split in ("train", "validation")
     ]
-    key = digest_of(
-        _inputs(category, name, "train"), config.model_dump(mode="json"), params.seed, _code(name)
-    )
+    key = digest_of(_inputs(category, name, "train"), config.model_dump(mode="json"), params.seed, _code(name))
     stage, device = f"train-{category}-{name}", device_named(params.compute.device)
     with output(paths.model(category, name)) as folder, training(stage, folder / "curves", device, key) as session:
         save_fitted(folder, detector.fit(parts[0], parts[1], config, params.seed, session))
@@ -78,7 +78,9 @@ def infer(params: Params, category: str, name: str) -> None:
     shown, at = bar(f"infer {category} {name}", len(keys))
     with shown, output(paths.maps(category, name)) as folder:
         scores = _write_items(folder, cache.map(keys, compute, BATCH, at), len(keys))
-        table = manifest.iloc[rows][["path", "sha256", "split", "label", "defect_type", "mask_path"]].reset_index(drop=True)
+        table = manifest.iloc[rows][["path", "sha256", "split", "label", "defect_type", "mask_path"]].reset_index(
+            drop=True
+        )
         pd.concat([table, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)
     report_counts(f"infer-{category}-{name}", cache.counts, cache)
 

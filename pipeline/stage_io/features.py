@@ -36,7 +36,9 @@ def features(params: Params) -> None:
     images = ImageFiles.of(manifest, np.arange(len(manifest)), backbone.image_side)
     cache = open_cache(params.compute)
     code = code_version("stages.backbone", "stages.download.images")
-    keys = [item_key(image=sha, weights=backbone.digest, parameters="features", code=code) for sha in manifest["sha256"]]
+    keys = [
+        item_key(image=sha, weights=backbone.digest, parameters="features", code=code) for sha in manifest["sha256"]
+    ]
 
     def compute(missing: Sequence[int]) -> Iterator[Item]:
         found = backbone.extract(images[np.asarray(missing)])

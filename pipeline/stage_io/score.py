@@ -19,12 +19,17 @@ from stages.detectors.registry import FLOORS
 from stages.download.images import decode_mask
 from stages.score.calibration import rejected
 from stages.score.evaluate import evaluate
+from stages.score.pixels import mask_coverage
+
+SHOWN_SIDE = 192
+"""Side in pixels of the images in the galleries."""
 
 
 def score(params: Params) -> None:
     """data/metrics/{metrics,details}.json, data/predictions/CATEGORY-DETECTOR.parquet, data/plots/."""
     metrics: dict[str, Any] = {}
     details: dict[str, Any] = {"backbone": _fit_metrics(paths.BACKBONE), "denoiser": _fit_metrics(paths.DENOISER)}
+    details["positional_leakage"] = json.loads((paths.CLEAN / "leakage.json").read_text())
     with output(paths.PREDICTIONS) as predictions, output(paths.PLOTS) as pictures:
         for category in params.data.categories:
             tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in params.detectors}
@@ -32,7 +37,9 @@ def score(params: Params) -> None:
             for name, table in tables.items():
                 values = _evaluate(params, category, name, table)
                 metrics[category][name] = values
-                details[category][name] = _fit_metrics(paths.model(category, name))
+                details[category][name] = _fit_metrics(paths.model(category, name)) | _coverage(
+                    params, category, name, table
+                )
                 decided = _decide(category, name, table, values["threshold"])
                 decided.to_parquet(predictions / f"{category}-{name}.parquet", index=False)
                 _gallery(pictures / f"{category}-{name}-cases.png", category, name, table)
@@ -64,6 +71,22 @@ def _masks(table: pd.DataFrame) -> Iterator[NDArray[np.bool_] | None]:
         yield decode_mask((paths.RAW / path).read_bytes()) if path else None
 
 
+def _coverage(params: Params, category: str, name: str, table: pd.DataFrame) -> dict[str, Any]:
+    """Share of all true defect pixels under each kind of mask that the detector drew, at equal mask area."""
+    drawn = [path for path in _pictures(paths.maps(category, name)) if path.name.startswith("picture_mask_")]
+    if not drawn:
+        return {}
+    area = params.detector(name).model_dump()["mask_fraction"]
+    known = np.flatnonzero(((table["split"] == "test") & (table["mask_path"] != "")).to_numpy())
+    result: dict[str, float | None] = {}
+    for path in drawn:
+        masks = StoredRows(path)
+        truth = [mask for mask in _masks(table.iloc[known]) if mask is not None]
+        kind = path.name.removeprefix("picture_mask_").removesuffix(".zarr")
+        result[kind] = mask_coverage((masks[int(i)] for i in known), truth, area)
+    return {"mask_coverage": result}
+
+
 def _decide(category: str, name: str, table: pd.DataFrame, threshold: float | None) -> pd.DataFrame:
     """Scores with the deployed threshold and the decision: 1 rejected, 0 passed, missing without a threshold."""
     decided = table.assign(category=category, detector=name, threshold=threshold)
@@ -71,5 +94,56 @@ def _decide(category: str, name: str, table: pd.DataFrame, threshold: float | No
     return decided.assign(decision=pd.array(decision if decision is not None else [None] * len(table), dtype="Int64"))
 
 
-def _fit_metrics(folder: Path) -> Any:
-    return json.loads((folder / "model.json").read_text())["metrics"]
+def _fit_metrics(folder: Path) -> dict[str, Any]:
+    """What fitting found, without the curves, which lie beside the model."""
+    metrics = json.loads((folder / "model.json").read_text())["metrics"]
+    return {name: value for name, value in metrics.items() if not isinstance(value, list) or not _is_curve(value)}
+
+
+def _is_curve(values: list[Any]) -> bool:
+    return any(isinstance(value, dict) for value in values)
+
+
+def _plots(folder: Path, category: str, tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) -> None:
+    """The ROC picture of the category, a histogram picture a detector, and the same as DVC plot data."""
+    curves: list[plots.Roc] = []
+    for kind in ("roc", "scores"):
+        (folder / kind).mkdir(exist_ok=True)
+    for name, table in tables.items():
+        test, values = table[table["split"] == "test"], metrics[name]
+        scores, labels = test["image_score"].to_numpy(), test["label"].to_numpy()
+        title = f"{category}, {name}: image scores of the test images"
+        plots.draw_scores(scores, labels, values["threshold"], title, folder / f"{category}-{name}-scores.png")
+        plots.write_rows(plots.histogram_rows(scores, labels), folder / "scores" / f"{category}-{name}.json")
+        points = plots.roc_rows(scores, labels)
+        plots.write_rows(points, folder / "roc" / f"{category}-{name}.json")
+        if points:
+            curve = plots.Roc(name, points, values["image_auroc"], values["image_auroc_ci"], name in FLOORS)
+            curves.append(curve)
+    plots.draw_roc(curves, f"{category}: ROC on the test images", folder / f"{category}-roc.png")
+
+
+def _gallery(path: Path, category: str, name: str, table: pd.DataFrame) -> None:
+    """The two worst escapes, the two worst false alarms and the two clearest of each kind, as pictures."""
+    folder = paths.maps(category, name)
+    maps = StoredRows(folder / "maps.zarr")
+    extra = {file.name.removeprefix("picture_").removesuffix(".zarr"): StoredRows(file) for file in _pictures(folder)}
+    placed = table.assign(place=range(len(table)))
+    test = placed[placed["split"] == "test"].sort_values(["image_score", "path"])
+    bad, good = test[test["label"] == 1], test[test["label"] == 0]
+    kinds = {"missed defect": bad[:2], "found defect": bad[2:][-2:], "false alarm": good[-2:], "good": good[:-2][:2]}
+    cases = [
+        plots.Case(
+            image=ImageFiles([paths.RAW / row["path"]], SHOWN_SIDE)[0],
+            anomaly_map=maps[row["place"]],
+            caption=f"{kind}\n{Path(row['path']).name}\nscore {row['image_score']:.3g}",
+            pictures={label: stored[row["place"]] for label, stored in extra.items()},
+        )
+        for kind, part in kinds.items()
+        for row in part.to_dict("records")
+    ]
+    plots.draw_gallery(cases, f"{category}, {name}: lowest and highest scores of each kind", path)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(folder.glob("picture_*.zarr"))

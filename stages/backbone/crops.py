@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.backbone.lite0 import DEEP_CHANNELS, DEEP_STRIDE, STACK_CHANNELS, Lite0
+from stages.backbone.threads import one_thread
 from stages.types import Rows
 
 STATISTICS_IMAGES = 256
@@ -67,7 +68,7 @@ def draw_pool(
     shape, kind = ((3, side, side), torch.uint8) if pixels else ((STACK_CHANNELS, grid, grid), torch.float16)
     inputs = torch.empty((count, *shape), dtype=kind)
     deep = torch.empty((count, DEEP_CHANNELS, deep_grid, deep_grid), dtype=torch.float16)
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         for i, index in enumerate(order):
             crop = draw_crop(images[int(index)], side, smallest, rng).round()
             stack, features = teacher(crop)
@@ -82,7 +83,7 @@ def channel_statistics(images: Rows, network: Lite0) -> tuple[Tensor, Tensor]:
     total = torch.zeros(STACK_CHANNELS, dtype=torch.float64)
     squares = torch.zeros(STACK_CHANNELS, dtype=torch.float64)
     count = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         for index in chosen:
             stack = network(to_pixels(images[int(index)][None]))[0][0].double().flatten(1)  # (176, h*w)
             total, squares, count = total + stack.sum(1), squares + stack.square().sum(1), count + stack.shape[1]

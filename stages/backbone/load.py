@@ -15,6 +15,7 @@ from torch import nn
 from stages.backbone.config import TIMM, BackboneConfig
 from stages.backbone.crops import to_pixels
 from stages.backbone.interface import Features
+from stages.backbone.threads import one_thread
 from stages.backbone.timm_vit import TimmVit
 from stages.backbone.vit import Cnn, Hybrid, Plain
 from stages.types import Fitted, UserError
@@ -84,8 +85,8 @@ class LoadedBackbone:
     def extract(self, images: NDArray[np.uint8]) -> Features:
         """Tokens (B, h, w, C) and class attention (B, heads, h, w) or None, of (B, S, S, 3) uint8.
 
-        Image by image: the kernels that a library picks, and so the last bits, depend on the size of a batch. On a CPU
-        this costs nothing: a batch of eight took longer an image (README.md).
+        Image by image in one thread: the kernels that a library picks, and so the last bits, may depend on the size of
+        a batch, and do depend on the number of threads. On a CPU batches would gain nothing (README.md).
 
         Raises:
             ValueError: another shape or type.
@@ -95,7 +96,7 @@ class LoadedBackbone:
             raise ValueError(f"the backbone reads uint8 (B, {side}, {side}, 3), not {images.dtype} {images.shape}")
         tokens = np.empty((len(images), *self.grid, self.channels), np.float32)
         attention = np.empty((len(images), self.heads, *self.grid), np.float32) if self.heads else None
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             for i in range(len(images)):
                 patches, weights = self._network(to_pixels(images[i : i + 1]).to(self._device))
                 tokens[i] = patches[0].permute(1, 2, 0).cpu().numpy()  # (C, h, w) -> (h, w, C)

@@ -88,7 +88,7 @@ def solve_iteratively(
     smoothness: float,
     ridge: float,
     precondition: Callable[[Array], Array],
-    tolerance: float = 3e-3,
+    tolerance: float = 1e-3,
     limit: int = 100,
 ) -> Fields:
     """F and G by conjugate gradients on the Schur complement, which is never formed: cheap for few channels.

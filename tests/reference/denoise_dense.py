@@ -1,4 +1,4 @@
-"""Slow reference of the least-squares solver: dense matrices, F and G solved together, written from the objective alone."""
+"""Slow reference of the least-squares solver: dense matrices, F and G together, written from the objective alone."""
 
 from __future__ import annotations
 
@@ -60,10 +60,9 @@ def fit(tokens, coords, nodes, smoothness, ridge, weights):
 
 def solve(tokens, coords, nodes, smoothness, ridge, constant, passes):
     """Iteratively reweighted fits."""
-    weights = np.ones(tokens.shape[:3])
-    for step in range(passes):
-        if step:
-            weights = 1 / (1 + (residual / (constant * np.median(residual))) ** 2)
+    content, artifact, residual = fit(tokens, coords, nodes, smoothness, ridge, np.ones(tokens.shape[:3]))
+    for _ in range(passes - 1):
+        weights = 1 / (1 + (residual / (constant * np.median(residual))) ** 2)
         content, artifact, residual = fit(tokens, coords, nodes, smoothness, ridge, weights)
     return content, artifact, residual
 

@@ -26,7 +26,7 @@ class EarConfig(DetectorConfig):
     feature lies from those of normal images (`rarity_raw`, `rarity_clean`)."""
     compare_masks: bool = True
     """Score with the other kinds of mask too (same network), and report them beside the one that `mask` names."""
-    mask_fraction: float = Field(0.25, gt=0.0, lt=1.0)
+    mask_fraction: float = Field(0.15, gt=0.0, lt=1.0)
     """Share of the image's pixels that is cut out."""
     neighbours: int = Field(3, ge=1, le=50)
     """Rarity of a patch: its mean distance to this many nearest features of normal images."""
@@ -36,7 +36,7 @@ class EarConfig(DetectorConfig):
     """What fills the cut: a mosaic of what was there (the paper), or nothing (zeros)."""
     mosaic_scales: tuple[Annotated[int, Field(ge=1, le=128)], ...] = Field((2, 4, 8, 16), min_length=1)
     """Candidate sides of a mosaic cell, in pixels of the resized image; one is chosen on held-out normal images."""
-    hint_tolerance: float = Field(0.5, ge=0.0)
+    hint_tolerance: float = Field(1.0, ge=0.0)
     """The coarsest mosaic is chosen whose restoration error is at most (1 + this) times that of the finest."""
     random_mask_share: float = Field(0.5, ge=0.0, le=1.0)
     """Share of training images masked by random blocks instead of their own mask: the network must have seen holes
@@ -45,15 +45,15 @@ class EarConfig(DetectorConfig):
     """Weight of 1 - GMS in the loss, beside the squared error (weight 1)."""
     ssim_weight: float = Field(0.1, ge=0.0)
     """Weight of 1 - SSIM in the loss."""
-    epochs: int = Field(40, ge=1)
+    epochs: int = Field(24, ge=1)
     """Passes over the training images, at most."""
     batch: int = Field(16, ge=1)
     """Images a training step."""
     lr: float = Field(2e-3, gt=0.0)
     """Learning rate of Adam at the start; it falls to zero along a cosine."""
-    patience: int = Field(10, ge=1)
+    patience: int = Field(8, ge=1)
     """Training stops after this many epochs without a lower loss on the validation images."""
-    spread_floor: float = Field(0.1, gt=0.0)
+    spread_floor: float = Field(1.0, gt=0.0)
     """Added to each pixel's variance before maps are standardised, as a share of the mean variance over pixels."""
     smooth_sigma: float = Field(1.5, ge=0.0, le=32.0)
     """Gaussian smoothing of the standardised map, in pixels; 0 for none."""

@@ -30,15 +30,15 @@ class IntraConfig(DetectorConfig):
     """Attention heads. Paper: 8."""
     mlp_ratio: int = Field(4, ge=1, le=16)
     """Hidden channels of a block's MLP over D. Paper: 4."""
-    windows_per_image: int = Field(40, ge=1, le=100_000)
+    windows_per_image: int = Field(20, ge=1, le=100_000)
     """Windows drawn from each training image in an epoch. Paper: 600."""
     epochs: int = Field(20, ge=1, le=100_000)
     """Most epochs of training."""
     patience: int = Field(10, ge=1, le=100_000)
     """Epochs without a lower validation loss after which training stops. Paper: 50."""
-    batch: int = Field(128, ge=1, le=65_536)
+    batch: int = Field(64, ge=1, le=65_536)
     """Windows in a training step. Paper: 256."""
-    lr: float = Field(1e-3, gt=0, le=1)
+    lr: float = Field(2e-3, gt=0, le=1)
     """Highest learning rate of Adam. Paper: 1e-4."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Learning rate after the warm-up: constant (paper), or falling to zero over all planned epochs along a cosine."""

@@ -47,7 +47,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("prefect")
     port = server._free_port()
     api = f"http://127.0.0.1:{port}/api"
-    environment = toy.environment(PREFECT_HOME=str(home), PREFECT__SERVER_EPHEMERAL="1", **server.SETTINGS)
+    environment = toy.environment(PREFECT_HOME=str(home), **server.SETTINGS)
     environment.pop("PREFECT_API_URL", None)
     with (home / "server.log").open("wb") as log:
         group = Group(server._command(port), log, home, environment)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -118,15 +118,26 @@ def test_description_and_features_agree(model: str) -> None:
     assert backbone.extract(textures(0, 2)).tokens.shape == (0, *features.tokens.shape[1:])
 
 
+def broad(model: str) -> Fitted:
+    """At 96 px, where the number of threads shows in the last bits of the CNN."""
+    if f"{model} 96" not in _BUILT:
+        images = textures(2, 0, 96)
+        _BUILT[f"{model} 96"] = build(small(model=model, image_side=96, steps=0), images, images, 0, Session())
+    return _BUILT[f"{model} 96"]
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from(OURS), st.lists(st.integers(0, 3), min_size=1, max_size=6), st.sampled_from([1, 2]))
+@example("hybrid", [1, 0, 1], 2)
 def test_features_do_not_depend_on_neighbours_place_or_threads(model: str, rows: list[int], threads: int) -> None:
-    images = textures(4, 3)
-    backbone, before = load(built(model), "cpu"), torch.get_num_threads()
-    alone = [backbone.extract(images[i : i + 1]) for i in range(4)]
+    images, before = textures(4, 3, 96), torch.get_num_threads()
+    backbone = load(broad(model), "cpu")
     try:
+        torch.set_num_threads(1)
+        alone = [backbone.extract(images[i : i + 1]) for i in range(4)]
         torch.set_num_threads(threads)
         together = backbone.extract(images[rows])
+        assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     for place, row in enumerate(rows):

@@ -22,6 +22,8 @@ def config(**changes: Any) -> EarConfig:
         "epochs": 3,
         "batch": 4,
         "mosaic_scales": (2, 4),
+        "mask_fraction": 0.25,
+        "hint_tolerance": 0.5,
         "memory_size": 60,
         "neighbours": 2,
     }
