@@ -30,6 +30,7 @@ def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> 
     Raises:
         UserError: nothing could start.
     """
+    _check_params(root)
     with only_run(root):
         graph = read_graph(root, targets, force)
         board = board_for(graph.order, stdout_console())
@@ -38,6 +39,14 @@ def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> 
             if work.pending():
                 _orchestrate(work, jobs)
         return _report(work, board)
+
+
+def _check_params(root: Path) -> None:
+    """Say now what a stage would refuse only once it runs. Stages of another make have parameters of their own."""
+    if "-m pipeline stage" in (root / "dvc.yaml").read_text("utf-8"):
+        from pipeline.params import load_params
+
+        load_params()
 
 
 def _orchestrate(work: Work, jobs: int) -> None:

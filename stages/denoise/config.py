@@ -29,14 +29,14 @@ class DenoiseConfig(Config):
     """Probability that a crop is mirrored left to right (the paper's)."""
     nodes_per_patch: int = Field(2, ge=1, le=8)
     """r: the content field has r * h + 1 by r * w + 1 nodes; more nodes follow finer content and cost more time."""
-    smoothness: tuple[Smoothness, ...] = Field((0.001, 0.01, 0.1, 1.0), min_length=1, max_length=32)
+    smoothness: tuple[Smoothness, ...] = Field((0.01, 0.1, 1.0), min_length=1, max_length=32)
     """Candidate weights lambda of the bending energy; of several, each image takes the best on its held-out views."""
     artifact_ridge: float = Field(1.0, ge=0, le=1e6)
     """mu: weight of |G|^2, in tokens: a position seen in V views has its artifact shrunk by about V / (V + mu)."""
     robust_constant: float = Field(6.0, gt=0, le=1e6)
     """c: a token whose residual is c times the median one counts half. Small values throw good tokens away."""
     passes: int = Field(3, ge=1, le=20)
-    """Fits of each image; each after the first weighs the tokens by the residuals of the one before. 1: not robust."""
+    """Fits of each image; each after the first weighs the tokens by the residuals of the one before; 1: not robust."""
     held_out: float = Field(0.2, ge=0, le=0.5)
     """Share of the views (at least one) that choose lambda and measure R^2. 0: none, for a single candidate."""
 
@@ -60,7 +60,7 @@ class DenoiserConfig(Config):
     """Most passes over the training pairs."""
     batch: int = Field(8, ge=1, le=4096)
     """Pairs a step."""
-    learning_rate: float = Field(5e-4, gt=0, le=1)
+    learning_rate: float = Field(2e-3, gt=0, le=1)
     """Peak of AdamW's learning rate. The paper's 2e-4 * sqrt(batch / 256) is for thousands of pairs and long runs."""
     weight_decay: float = Field(1e-5, ge=0, le=10)
     """Decoupled weight decay (the paper's)."""

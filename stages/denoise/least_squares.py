@@ -20,15 +20,18 @@ Legend: V views, h x w grid, P = h * w, M = V * P tokens, C channels, N nodes; b
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from stages.denoise.config import DenoiseConfig
 from stages.denoise.decomposition import Decomposition, Floats, check_tokens
 from stages.denoise.grid import BilinearField, node_grid
 from stages.denoise.normal_equations import Fields, reduce
 from stages.denoise.problem import Problem
-from stages.denoise.smoothness import best, held_out_scores
+from stages.denoise.smoothness import best, held_out_scores, mixtures
 from stages.types import UserError
 
 
@@ -55,7 +58,8 @@ def solve(
         )
     problem = Problem.of(tokens, coords, grid, node_grid(grid, config.nodes_per_patch))
     try:
-        return _solve(problem, grid, held, config)
+        with _threads().limit(limits=1, user_api="blas"):
+            return _solve(problem, grid, held, config)
     except np.linalg.LinAlgError:
         raise UserError(
             f"{name}: {len(tokens)} views are too few for {problem.nodes[0]} x {problem.nodes[1]} nodes with "
@@ -64,23 +68,32 @@ def solve(
         ) from None
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    """The blocks are too small for several threads, which then mostly wait for each other (measured: up to 40 times the
+    CPU time beside other processes), and one thread gives the same bytes on any number of cores."""
+    return ThreadpoolController()
+
+
 def _solve(problem: Problem, grid: tuple[int, int], held: int, config: DenoiseConfig) -> Decomposition:
-    """Fit with the middle lambda, choose lambda, fit again until `config.passes` fits have been weighed."""
+    """The first fit, with the middle lambda, and the choice of lambda on mixtures of the channels; the others on all.
+
+    The first fit only weighs the tokens, for which a residual estimated on a few mixtures does.
+    """
+    first = problem.on(slice(None), mixtures(problem.tokens))
     start = config.smoothness[len(config.smoothness) // 2]
     weights = np.ones(problem.tokens.shape[:3])
-    system = reduce(problem.sums(weights), problem.bending, start, config.artifact_ridge)
-    fields = system.solve(solver := system.solver())
-    residual = problem.residual(*fields)
+    system = reduce(first.sums(weights), problem.bending, start, config.artifact_ridge)
+    residual = first.residual(*system.solve(solver := system.solver()))
     if config.passes > 1:
         weights = robust_weights(residual, config.robust_constant)
-    scores = held_out_scores(problem, weights, config, held, solver)
+    scores = held_out_scores(first, weights, config, held, solver)
     chosen = best(config.smoothness, scores, start)
-    for step in range(max(config.passes - 1, int(chosen != start))):
+    for step in range(max(1, config.passes - 1)):
         if step:
             weights = robust_weights(residual, config.robust_constant)
-        fields = _fit(problem, weights, chosen, config.artifact_ridge)
-        residual = problem.residual(*fields)
-    field, artifact = fields
+        field, artifact = _fit(problem, weights, chosen, config.artifact_ridge)
+        residual = problem.residual(field, artifact)
     return Decomposition(
         F=BilinearField(field.reshape(*problem.nodes, -1).astype(np.float32)),
         G=artifact.reshape(*grid, -1).astype(np.float32),

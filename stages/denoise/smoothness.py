@@ -15,8 +15,8 @@ from stages.denoise.decomposition import Floats
 from stages.denoise.normal_equations import Array, solve_iteratively
 from stages.denoise.problem import Problem
 
-PROBES = 32
-"""Channels on which lambda is chosen, random orthonormal mixtures of all: their errors estimate those of all."""
+MIXTURES = 32
+"""Of all channels, random and orthonormal: their squared errors estimate those of all channels."""
 
 
 def held_out_scores(
@@ -32,16 +32,16 @@ def held_out_scores(
     """
     if not held:
         return []
-    probes = _probe(problem.tokens)
-    fitted, left = slice(0, len(probes) - held), slice(len(probes) - held, None)
-    sums, test = problem.on(fitted, probes[fitted]).sums(weights[fitted]), problem.on(left, probes[left])
-    mean = np.average(probes[fitted], axis=(0, 1, 2), weights=weights[fitted])
+    tokens = problem.tokens
+    fitted, left = slice(0, len(tokens) - held), slice(len(tokens) - held, None)
+    sums, test = problem.on(fitted, tokens[fitted]).sums(weights[fitted]), problem.on(left, tokens[left])
+    mean = np.average(tokens[fitted], axis=(0, 1, 2), weights=weights[fitted])
 
     def energy(norms: NDArray[np.floating]) -> float:
         return float((weights[left] * norms**2).sum())
 
-    whole = energy(np.linalg.norm(probes[left] - mean, axis=-1))
-    if whole <= 1e-10 * energy(np.linalg.norm(probes[left], axis=-1)):  # constant tokens, but for rounding
+    whole = energy(np.linalg.norm(tokens[left] - mean, axis=-1))
+    if whole <= 1e-10 * energy(np.linalg.norm(tokens[left], axis=-1)):  # constant tokens, but for rounding
         return [None] * len(config.smoothness)
     scores: list[float | None] = []
     for value in config.smoothness:
@@ -56,10 +56,10 @@ def best(candidates: Sequence[float], scores: Sequence[float | None], start: flo
     return max(known)[1] if known else start
 
 
-def _probe(tokens: Floats) -> Floats:
-    """(V, h, w, min(C, PROBES)) random orthonormal mixtures of the channels, the same for every image."""
+def mixtures(tokens: Floats) -> Floats:
+    """(V, h, w, min(C, MIXTURES)) random orthonormal mixtures of the channels, the same for every image."""
     channels = tokens.shape[-1]
-    if channels <= PROBES:
+    if channels <= MIXTURES:
         return tokens
-    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((channels, PROBES)))
+    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((channels, MIXTURES)))
     return tokens @ basis.astype(tokens.dtype)

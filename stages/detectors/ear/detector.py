@@ -14,6 +14,7 @@ images show there, because a regular texture (a busbar) is never restored perfec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -96,15 +97,24 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
         _rows(samples, kind)
     for rows in batches(len(samples), READ):
         images = samples.images[rows]
-        saliencies = {kind: _rows(samples, kind)[rows] for kind in kinds}
+        sources = {kind: _rows(samples, kind)[rows] for kind in kinds}
         for i, image in enumerate(images):
-            masks = {
-                kind: mask_of(
-                    _saliency(saliencies[kind][i], searches.get(kind), NOBODY), len(image), config.mask_fraction
-                )
-                for kind in kinds
-            }
-            yield _scored(network, image, masks, fitted, config)
+            with _one_thread():
+                saliency = {kind: _saliency(of[i], searches.get(kind), NOBODY) for kind, of in sources.items()}
+                masks = {kind: mask_of(plane, len(image), config.mask_fraction) for kind, plane in saliency.items()}
+                scored = _scored(network, image, masks, fitted, config)
+            yield scored
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, torch computes in one thread: with more, the last bits of a convolution may differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _scored(

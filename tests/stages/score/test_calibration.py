@@ -65,3 +65,9 @@ def test_rounding_never_rejects_more(scores: list[float], target: float) -> None
 
 def test_an_image_at_the_threshold_passes() -> None:
     assert rejected(np.array([1.0, 1.5, 2.0]), 1.5).tolist() == [False, False, True]
+
+
+def test_the_value_is_short_and_rounded_up() -> None:
+    assert deployed_threshold(np.array([1 / 3]), 0.5).value == 0.333333334
+    assert deployed_threshold(np.array([-2 / 3]), 0.5).value == -0.666666666
+    assert deployed_threshold(np.array([0.0]), 0.5).value == 0

@@ -25,13 +25,13 @@ def run(config: ScoreConfig = FAST, seed: int = 0, **changes: Any) -> dict[str, 
     return evaluate(**{**values, **changes}, config=config, seed=seed)
 
 
-def with_masks(defect_mask: bool = True, **changes: Any) -> dict[str, Any]:
+def with_masks(defect_mask: bool = True, last: Any = None, **changes: Any) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     mask = np.zeros((20, 20), bool)
     mask[4:9, 4:9] = True
     maps = [generator.random((10, 10)).astype(np.float32) for _ in range(7)]
     maps[4][2:4, 2:4] += 0.5
-    masks = [None] * 4 + [mask if defect_mask else None, None, np.zeros((20, 20), bool)]
+    masks = [None] * 4 + [mask if defect_mask else None, None, last]
     return run(maps=iter(maps), masks=iter(masks), **changes)
 
 
@@ -93,6 +93,7 @@ def test_pixel_metrics_use_the_images_whose_truth_is_known() -> None:
     assert 0.5 < found["pixel_auroc"] <= 1
     assert 0 < found["aupro"] <= 1
     assert "aupro" not in found["reasons"]
+    assert with_masks(last=np.zeros((20, 20), bool)) == found  # an empty mask of a defect says nothing, like none
 
 
 def test_maps_are_read_once_and_one_at_a_time() -> None:

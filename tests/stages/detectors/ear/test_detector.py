@@ -83,6 +83,18 @@ def test_an_image_scores_the_same_alone_in_any_order_and_any_batch(
         assert _same_score(a, c)
 
 
+def test_an_image_scores_the_same_with_any_number_of_threads(fitted: Fitted) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        several = _scored(fitted, samples(2, 2))
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        assert all(_same_score(a, b) for a, b in zip(several, _scored(fitted, samples(2, 2)), strict=True))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_defect_is_cut_and_stands_out(fitted: Fitted) -> None:
     normal, defective = _scored(fitted, samples(4, 3)), _scored(fitted, samples(4, 4, defective=True))
     assert min(s.image_score for s in defective) > max(s.image_score for s in normal)
