@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny work is slower on several threads
+
 import shutil
 import subprocess
 import sys

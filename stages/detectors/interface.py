@@ -22,7 +22,7 @@ class Detector(Protocol):
     """The functions that `detector.py` of every detector package defines at module level."""
 
     def needs(self, config: Any) -> frozenset[str]:
-        """Which of `raw`, `clean`, `attention` of `Samples` it reads with this configuration; images are always there."""
+        """Which of `raw`, `clean`, `attention` of `Samples` it reads with this configuration; images come always."""
         ...
 
     def fit(self, train: Samples, validation: Samples, config: Any, seed: int, session: Session) -> Fitted:

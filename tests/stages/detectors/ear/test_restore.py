@@ -41,6 +41,14 @@ def test_unet_keeps_the_size_doubles_channels_and_sees_every_pixel(depth: int) -
     assert (image.grad != 0).any(dim=1).all()
 
 
+def test_fine_detail_reaches_the_output_past_the_bottleneck() -> None:
+    network = _network()
+    for parameter in network.enlarge[0].parameters():
+        torch.nn.init.zeros_(parameter)  # nothing comes from below any more
+    a, b = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert (network(a) - network(b)).abs().max() > 1e-3
+
+
 def test_loss_by_hand_for_a_perfect_and_a_flat_restoration() -> None:
     task = Recovery(config(gms_weight=2.0, ssim_weight=3.0))
     task.network = torch.nn.Identity()  # type: ignore[assignment]
@@ -70,6 +78,13 @@ def test_an_epoch_holds_each_image_once_and_depends_on_seed_and_epoch_alone() ->
     assert torch.equal(hinted(0, 3), hinted(0, 3))
     assert not torch.equal(hinted(0, 3), hinted(0, 4))
     assert not torch.equal(hinted(0, 3), hinted(1, 3))
+
+
+def test_order_and_random_masks_are_new_in_each_epoch() -> None:
+    data, setup = _data(), config(batch=6, hint="none", random_mask_share=1.0)
+    (first,), (second,) = (list(module._epoch(data, setup, 0, epoch)) for epoch in (0, 1))
+    assert not torch.equal(first[1], second[1])
+    assert not torch.equal(first[0] == 0, second[0] == 0)
 
 
 @pytest.mark.parametrize(("share", "own"), [(0.0, 60), (1.0, 0), (0.5, 30)])
