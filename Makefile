@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOCK    := requirements.lock
+UPGRADE := --upgrade
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup run test check lock clean
@@ -31,8 +33,8 @@ check: setup     ## lint, types, and who may import whom
 	$(BIN)/lint-imports
 
 lock: setup      ## resolve requirements.lock anew (the CUDA packages come with torch's own exact pins where its build has them)
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet --upgrade \
-	  $(addprefix --no-emit-package=,$(shell grep -v '^\#' .lock-leaves-out)) --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet $(UPGRADE) \
+	  $(addprefix --no-emit-package=,$(shell grep -v '^\#' .lock-leaves-out)) --output-file $(LOCK)
 
 clean:           ## remove .venv and everything that can be computed again
 	rm -rf $(VENV) .prefect data/cache

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline import exit_codes, server
 from pipeline.graph import read_graph
 from pipeline.lockfile import order_entries, remember_entries
-from pipeline.paths import METRICS, METRICS_DIR, PLOTS
+from pipeline.paths import METRICS, METRICS_DIR, PLOTS, REJECTED
 from pipeline.progress import Board, board_for, stdout_console
 from pipeline.project import log_path
 from pipeline.work import Work
@@ -129,5 +129,7 @@ def _show_metrics(root: Path) -> None:
         except ValueError as error:
             raise UserError(f"{METRICS} is not JSON ({error}): run `burnish run --force score`") from error
         stdout_console().print(metrics_table(metrics))
+    if (root / REJECTED).is_file() and (count := (root / REJECTED).read_text("utf-8").count("\n") - 1):
+        print(f"rejected images: {count}, with the reasons in {REJECTED}")
     if (root / PLOTS).is_dir():
         print(f"plots:  {PLOTS}/")

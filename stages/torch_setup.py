@@ -6,6 +6,9 @@ import fails. Declaring the schemas of the two that it registers at import is en
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
@@ -19,3 +22,17 @@ def device_named(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes in one thread; afterwards in as many as before. To use more cores, use more processes.
+
+    With two threads the convolutions give other last bits (from 96 px on, torch 2.13, CPU).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -34,6 +34,15 @@ def command(project: Path, environment: dict[str, str], *arguments: str) -> subp
     return subprocess.run(arguments, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
+def commit(project: Path, environment: dict[str, str]) -> None:
+    """As the README says, `git add dvc.lock data/metrics && git commit`."""
+    for arguments in (
+        ("git", "add", "dvc.lock", "data/metrics"),
+        ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "run"),
+    ):
+        assert command(project, environment, *arguments).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tuple[Path, Path, str]:
     """Two projects, run side by side: by `burnish run --jobs 2` and by `dvc repro`; and what the first printed."""
@@ -86,11 +95,7 @@ def test_the_table_is_printed(runs: tuple[Path, Path, str]) -> None:
 
 def test_git_is_clean_after_the_documented_commit(runs: tuple[Path, Path, str], environment: dict[str, str]) -> None:
     project = runs[0]
-    for arguments in (
-        ("git", "add", "dvc.lock", "data/metrics"),
-        ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "run"),
-    ):
-        assert command(project, environment, *arguments).returncode == 0
+    commit(project, environment)
     assert command(project, environment, "git", "status", "--porcelain").stdout == ""
     assert "up to date" in command(project, environment, "dvc", "repro").stdout
     again = command(project, environment, sys.executable, "-m", "pipeline", "run")
@@ -106,6 +111,39 @@ def test_one_detectors_parameter_makes_only_its_stages_stale(
     change_params(project, {"pca": {"components": 2}})
     status = json.loads(command(project, environment, "dvc", "status", "--json").stdout)
     assert set(status) == {"train@tile-pca", "infer@tile-pca"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("burnish run --force score", "1 of them run now"),
+        ("burnish run train@tile-pca", "nothing to do"),
+        ("burnish stage score", "score: tile pca"),
+        ("burnish graph", "flowchart LR"),
+        ("dvc metrics show", "image_auroc"),
+        ("dvc metrics diff", ""),
+        ("dvc plots show", "index.html"),
+        ("dvc exp run -S pca.components=2 --quiet", ""),
+        ("dvc params diff", "pca.components"),
+        ("burnish run --jobs 2", "nothing to do"),
+    ],
+)
+def test_the_commands_of_the_readme(committed: Path, environment: dict[str, str], arguments: str, said: str) -> None:
+    """In order, in one project."""
+    result = command(committed, environment, *arguments.split())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert said in result.stdout
+
+
+@pytest.fixture(scope="module")
+def committed(
+    runs: tuple[Path, Path, str], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A copy of the run project with its result committed."""
+    project = tmp_path_factory.mktemp("committed") / "copy"
+    shutil.copytree(runs[1], project, symlinks=True)
+    commit(project, environment)
+    return project
 
 
 DIES = """
@@ -158,3 +196,55 @@ def test_a_killed_stage_goes_on_and_the_cache_may_vanish(
     assert counts == {"cached": 2, "computed": items - 2}
     assert digests(project) == before
     assert not list((project / "data").rglob("*.part"))
+
+
+DIES_IN_TRAINING = """
+import os, signal, sys
+from pathlib import Path
+from stages import training
+from pipeline import stage_io
+
+steps, keep = [], training._Keeper.on_train_epoch_end
+step = training._Module.training_step
+
+def counted(self, *arguments):
+    steps.append(1)
+    return step(self, *arguments)
+
+def end_of_epoch(self, *arguments):
+    keep(self, *arguments)
+    if len(self.history) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+training._Module.training_step = counted
+training._Keeper.on_train_epoch_end = end_of_epoch
+stage_io.run(*sys.argv[2:])
+print("steps", len(steps))
+"""
+
+
+@pytest.mark.parametrize("detector", ["ear", "intra"])
+def test_a_killed_training_goes_on_after_its_last_whole_epoch(
+    runs: tuple[Path, Path, str], environment: dict[str, str], tmp_path: Path, detector: str
+) -> None:
+    project = tmp_path / "copy"
+    shutil.copytree(runs[1], project, symlinks=True)
+    before = digests(project)
+
+    def train(dies_after: int) -> subprocess.CompletedProcess[str]:
+        driver = (sys.executable, "-c", DIES_IN_TRAINING, str(dies_after))
+        return command(project, environment, *driver, "train", "tile", detector)
+
+    whole = train(1000)
+    assert whole.returncode == 0, whole.stderr
+    killed = train(2)  # in its second and last epoch, before that is in the checkpoint
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert digests(project) == before
+    resumed = train(1000)
+    assert resumed.returncode == 0, resumed.stderr
+    assert _steps(resumed) == _steps(whole) / 2
+    assert digests(project) == before
+
+
+def _steps(result: subprocess.CompletedProcess[str]) -> int:
+    return int(result.stdout.split("steps")[-1])

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.params import Params
-from pipeline.stage_io.common import bar, open_cache, output, read_manifest, report_counts, rows_of
 from pipeline.stage_io.features import load_backbone
+from pipeline.stage_io.rows import read_manifest, rows_of
+from pipeline.stage_io.saving import output
+from pipeline.stage_io.session import bar, open_cache, report_counts
 from stages.array_store import RowWriter
 from stages.download.images import decode
 from stages.item_cache import Item, code_version, item_key

@@ -9,19 +9,9 @@ import pandas as pd
 
 from pipeline import paths
 from pipeline.params import Params
-from pipeline.stage_io.common import (
-    bar,
-    digest_of,
-    load_fitted,
-    open_cache,
-    output,
-    read_manifest,
-    report_counts,
-    rows_of,
-    save_fitted,
-    training,
-    write_json,
-)
+from pipeline.stage_io.rows import read_manifest, rows_of
+from pipeline.stage_io.saving import load_fitted, output, save_fitted, write_json
+from pipeline.stage_io.session import bar, digest_of, open_cache, report_counts, training
 from stages.array_store import RowWriter, StoredRows
 from stages.item_cache import Item, code_version, item_key
 from stages.types import Rows, Subset

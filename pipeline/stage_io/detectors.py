@@ -13,19 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.params import Params
-from pipeline.stage_io.common import (
-    ImageFiles,
-    bar,
-    digest_of,
-    load_fitted,
-    open_cache,
-    output,
-    read_manifest,
-    report_counts,
-    rows_of,
-    save_fitted,
-    training,
-)
+from pipeline.stage_io.rows import ImageFiles, read_manifest, rows_of
+from pipeline.stage_io.saving import load_fitted, output, save_fitted
+from pipeline.stage_io.session import bar, digest_of, open_cache, report_counts, training
 from stages.array_store import RowWriter, StoredRows
 from stages.detectors.registry import detector as detector_named
 from stages.item_cache import Item, code_version, item_key

@@ -8,8 +8,9 @@ import pandas as pd
 
 from pipeline import paths
 from pipeline.params import Params
-from pipeline.stage_io.common import bar, output, write_json
 from pipeline.stage_io.inputs import normals
+from pipeline.stage_io.saving import output, write_json
+from pipeline.stage_io.session import bar
 from stages.download.manifest import Rejected, collect
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from pipeline import paths
 from pipeline.params import Params
-from pipeline.stage_io.common import ImageFiles, bar, load_fitted, open_cache, output, read_manifest, report_counts
+from pipeline.stage_io.rows import ImageFiles, read_manifest
+from pipeline.stage_io.saving import load_fitted, output
+from pipeline.stage_io.session import bar, open_cache, report_counts
 from stages.array_store import RowWriter
 from stages.item_cache import Item, code_version, item_key
 

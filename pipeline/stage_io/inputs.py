@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.params import Params
-from pipeline.stage_io.common import output, read_manifest, rows_of, write_json
+from pipeline.stage_io.rows import read_manifest, rows_of
+from pipeline.stage_io.saving import output, write_json
 from stages.array_store import StoredRows
 from stages.detectors.registry import READS_FEATURES
 from stages.types import batches

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pipeline import paths
 from pipeline.params import Params
-from pipeline.stage_io.common import ImageFiles, digest_of, output, read_manifest, rows_of, save_fitted, training
+from pipeline.stage_io.rows import ImageFiles, read_manifest, rows_of
+from pipeline.stage_io.saving import output, save_fitted
+from pipeline.stage_io.session import digest_of, training
 from stages.item_cache import code_version
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline import paths, plots
 from pipeline.params import Params
-from pipeline.stage_io.common import ImageFiles, output, write_json
+from pipeline.stage_io.rows import ImageFiles
+from pipeline.stage_io.saving import output, write_json
 from stages.array_store import StoredRows
 from stages.detectors.registry import FLOORS
 from stages.download.images import decode_mask

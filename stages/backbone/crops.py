@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.backbone.lite0 import DEEP_CHANNELS, DEEP_STRIDE, STACK_CHANNELS, Lite0
-from stages.backbone.threads import one_thread
+from stages.torch_setup import one_thread
 from stages.types import Rows
 
 STATISTICS_IMAGES = 256

@@ -15,9 +15,9 @@ from torch import nn
 from stages.backbone.config import TIMM, BackboneConfig
 from stages.backbone.crops import to_pixels
 from stages.backbone.interface import Features
-from stages.backbone.threads import one_thread
 from stages.backbone.timm_vit import TimmVit
 from stages.backbone.vit import Cnn, Hybrid, Plain
+from stages.torch_setup import one_thread
 from stages.types import Fitted, UserError
 
 ARCHITECTURE_FIELDS = ("model", "image_side", "patch", "depth", "heads", "width", "mlp_ratio")

@@ -14,7 +14,6 @@ images show there, because a regular texture (a busbar) is never restored perfec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from stages.detectors.ear.hint import NO_HINT, choose_scale
 from stages.detectors.ear.mask import NOBODY, READ, Memory, RaritySearch, attention_saliency, mask_of
 from stages.detectors.ear.restore import Masked, as_tensor, mean_and_spread, restore, scale_errors, train
 from stages.detectors.ear.unet import UNet
+from stages.torch_setup import one_thread
 from stages.training import Session
 from stages.types import Fitted, Rows, Samples, ScoreMap, UserError, batches
 
@@ -99,22 +99,11 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
         images = samples.images[rows]
         sources = {kind: _rows(samples, kind)[rows] for kind in kinds}
         for i, image in enumerate(images):
-            with _one_thread():
+            with one_thread():
                 saliency = {kind: _saliency(of[i], searches.get(kind), NOBODY) for kind, of in sources.items()}
                 masks = {kind: mask_of(plane, len(image), config.mask_fraction) for kind, plane in saliency.items()}
                 scored = _scored(network, image, masks, fitted, config)
             yield scored
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Inside, torch computes in one thread: with more, the last bits of a convolution may differ."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _scored(

@@ -1,0 +1,58 @@
+"""The manifest, and images as rows: what decides which pixels a stage sees, and so a dependency of every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import paths
+from stages.download.images import decode, to_square
+
+
+def read_manifest() -> pd.DataFrame:
+    """One row an image, in manifest order."""
+    return pd.read_parquet(paths.MANIFEST)
+
+
+def rows_of(manifest: pd.DataFrame, category: str | None, *splits: str, label: int | None = None) -> NDArray[np.int64]:
+    """Positions in the manifest of a category's images in the given splits."""
+    chosen = manifest["split"].isin(splits)
+    if category is not None:
+        chosen &= manifest["category"] == category
+    if label is not None:
+        chosen &= manifest["label"] == label
+    return np.flatnonzero(chosen.to_numpy())
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files as `Rows` of (side, side, 3) uint8, decoded when asked for."""
+
+    files: Sequence[Path]
+    side: int
+
+    @classmethod
+    def of(cls, manifest: pd.DataFrame, rows: NDArray[np.int64], side: int) -> ImageFiles:
+        return cls([paths.RAW / path for path in manifest["path"].to_numpy()[rows]], side)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.files), self.side, self.side, 3)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
+        chosen = np.arange(len(self.files))[key]
+        if chosen.ndim == 0:
+            return to_square(decode(self.files[int(chosen)].read_bytes()), self.side)
+        out = np.empty((len(chosen), self.side, self.side, 3), np.uint8)
+        for place, i in enumerate(chosen):
+            out[place] = self[int(i)]
+        return out

@@ -1,0 +1,37 @@
+"""Every benchmark that no other test calls runs in its quick form and writes the agreed JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SUMMARY = {
+    "run": {"wall_s", "peak_rss_mb", "noop_s", "dvc_noop_s"},
+    "dvt": {"solve_37_cpu_s", "solve_37_peak_mb", "solve_14_cpu_s"},
+}
+
+
+@pytest.mark.parametrize("name", SUMMARY)
+def test_quick(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    file = tmp_path / "out.json"
+    result = subprocess.run(
+        [sys.executable, "-m", f"tests.benchmarks.{name}", "--json", str(file), "--quick"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    content = json.loads(file.read_text())
+    assert content["name"] == name
+    assert set(content["summary"]) >= SUMMARY[name]
+    assert all(value > 0 for value in content["summary"].values())
+    assert content["rows"]
+    assert content["machine"]
