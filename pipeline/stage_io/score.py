@@ -20,6 +20,7 @@ from stages.detectors.registry import FLOORS
 from stages.download.images import decode_mask
 from stages.score.calibration import rejected
 from stages.score.evaluate import evaluate
+from stages.score.metrics import auroc, curve
 from stages.score.pixels import mask_coverage
 
 SHOWN_SIDE = 192
@@ -38,9 +39,9 @@ def score(params: Params) -> None:
             for name, table in tables.items():
                 values = _evaluate(params, category, name, table)
                 metrics[category][name] = values
-                details[category][name] = _fit_metrics(paths.model(category, name)) | _coverage(
-                    params, category, name, table
-                )
+                fitted = _fit_metrics(paths.model(category, name))
+                found = _other_scores(table) | _coverage(params, category, name, table)
+                details[category][name] = fitted | found
                 decided = _decide(category, name, table, values["threshold"])
                 decided.to_parquet(predictions / f"{category}-{name}.parquet", index=False)
                 _gallery(pictures / f"{category}-{name}-cases.png", category, name, table)
@@ -72,6 +73,20 @@ def _masks(table: pd.DataFrame) -> Iterator[NDArray[np.bool_] | None]:
         yield decode_mask((paths.RAW / path).read_bytes()) if path else None
 
 
+def _other_scores(table: pd.DataFrame) -> dict[str, Any]:
+    """Image AUROC of the other image scores that a detector reports; nothing where one class is missing."""
+    test = table[table["split"] == "test"]
+    names = [name for name in table.columns if name.startswith("extra_")]
+    if test["label"].nunique() < 2 or not names:
+        return {}
+    curves = {name: curve(test[name].to_numpy(), test["label"].to_numpy().astype(bool)) for name in names}
+    return {
+        "image_auroc_of": {
+            name.removeprefix("extra_"): round(float(auroc(one.tp, one.fp)), 6) for name, one in curves.items()
+        }
+    }
+
+
 def _coverage(params: Params, category: str, name: str, table: pd.DataFrame) -> dict[str, Any]:
     """Share of all true defect pixels under each kind of mask that the detector drew, at equal mask area."""
     drawn = [path for path in _pictures(paths.maps(category, name)) if path.name.startswith("picture_mask_")]
@@ -79,6 +94,8 @@ def _coverage(params: Params, category: str, name: str, table: pd.DataFrame) -> 
         return {}
     area = params.detector(name).model_dump()["mask_fraction"]
     known = np.flatnonzero(((table["split"] == "test") & (table["mask_path"] != "")).to_numpy())
+    if not len(known):
+        return {"mask_coverage": None, "mask_coverage_reason": "no defect image has a mask"}
     result: dict[str, float | None] = {}
     for path in drawn:
         masks = StoredRows(path)
