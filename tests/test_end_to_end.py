@@ -21,11 +21,11 @@ OUTPUTS = ("raw", "backbone", "features", "denoised", "models", "inputs", "maps"
 
 
 def digests(project: Path) -> dict[str, str]:
-    """sha256 of every output file."""
+    """sha256 of every output file; folders under a temporary name are not outputs."""
     found = {}
     for name in OUTPUTS:
         for path in sorted((project / "data" / name).rglob("*")):
-            if path.is_file() and path.name != ".gitignore":
+            if path.is_file() and not any(part.endswith(".part") for part in path.parts):
                 found[str(path.relative_to(project))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 

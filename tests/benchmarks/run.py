@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -77,6 +78,7 @@ def main() -> None:
         wall_s, peak_mb = measured(run, project, environment)
         times = range(1 if options.quick else UNCHANGED_RUNS)
         noop = [measured(run, project, environment)[0] for _ in times]
+        digest = hashlib.sha256((project / "data/metrics/metrics.json").read_bytes()).hexdigest()
         dvc_noop = [measured(repro, project, environment)[0] for _ in times]
     summary: dict[str, Any] = {
         "wall_s": round(wall_s, 1),
@@ -91,6 +93,7 @@ def main() -> None:
     ]
     for row in rows:
         print(f"{row['what']:<45}{row['seconds']:>9}")
+    rows.append({"what": "sha256 of metrics.json", "digest": digest})
     print(f"{'peak resident memory, MB':<45}{summary['peak_rss_mb']:>9}")
     result = {"name": "run", "machine": machine(), "rows": rows, "summary": summary}
     options.json.write_text(json.dumps(result, indent=2) + "\n")
