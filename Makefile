@@ -36,5 +36,5 @@ lock: setup      ## resolve requirements.lock anew (the CUDA packages come with 
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet $(UPGRADE) \
 	  $(addprefix --no-emit-package=,$(shell grep -v '^\#' .lock-leaves-out)) --output-file $(LOCK)
 
-clean:           ## remove .venv and everything that can be computed again
+clean:           ## remove .venv, Prefect's files, the item cache and checkpoints
 	rm -rf $(VENV) .prefect data/cache

@@ -92,7 +92,7 @@ def _in_words(error: Any) -> str:
         known = _keys_beside(error["loc"])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
         return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, as in [a, b]")
     return f"{key} = {error['input']!r}: {message[:1].lower()}{message[1:]}"
 
 

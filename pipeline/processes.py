@@ -195,7 +195,7 @@ def _message(code: int, found: list[str], exit_code: int | None) -> str:
         return own[-1].removeprefix("burnish: error: ")
     ending = f"ended with exit code {exit_code if exit_code is not None else code}"
     if code == 128 + signal.SIGKILL or exit_code == -signal.SIGKILL or exit_code == 128 + signal.SIGKILL:
-        ending = "was killed (SIGKILL): by somebody, or by the system because memory ran out"
+        return "was killed (SIGKILL): by somebody, or by the system because memory ran out"
     from_dvc = [line.removeprefix("ERROR: ") for line in found if line.startswith("ERROR: ")]
     if exit_code is None:
         return from_dvc[-1] if from_dvc else ending

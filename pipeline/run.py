@@ -54,7 +54,7 @@ def _orchestrate(work: Work, jobs: int) -> None:
     root, board = work.root, work.board
     remember_entries(root)
     with work.signals():
-        board.say("starting Prefect")
+        board.say("starting Prefect; what the stages say goes to data/logs/")
         server.configure(root)
         from pipeline.flows import run_flow
 
@@ -114,7 +114,7 @@ def _report(work: Work, board: Board) -> int:
         f"\n{total} stages up to date, {ran} of them run now" if ran else f"\nnothing to do: {total} stages up to date"
     )
     _show_metrics(work.root)
-    tracked = "dvc.lock " + str(METRICS_DIR) if (work.root / METRICS_DIR).is_dir() else "dvc.lock"
+    tracked = "params.yaml dvc.lock " + str(METRICS_DIR) if (work.root / METRICS_DIR).is_dir() else "dvc.lock"
     print(f"commit: git add {tracked} && git commit")
     return exit_codes.OK
 
@@ -129,6 +129,10 @@ def _show_metrics(root: Path) -> None:
         except ValueError as error:
             raise UserError(f"{METRICS} is not JSON ({error}): run `burnish run --force score`") from error
         stdout_console().print(metrics_table(metrics))
+        for category, detectors in metrics.items():
+            notes = {values.get("threshold_note") for values in detectors.values()} - {None}
+            for note in sorted(notes):
+                print(f"{category}: {note}")
     if (root / REJECTED).is_file() and (count := (root / REJECTED).read_text("utf-8").count("\n") - 1):
         print(f"rejected images: {count}, with the reasons in {REJECTED}")
     if (root / PLOTS).is_dir():

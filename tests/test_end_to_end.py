@@ -35,9 +35,9 @@ def command(project: Path, environment: dict[str, str], *arguments: str) -> subp
 
 
 def commit(project: Path, environment: dict[str, str]) -> None:
-    """As the README says, `git add dvc.lock data/metrics && git commit`."""
+    """As the README says, `git add params.yaml dvc.lock data/metrics && git commit`."""
     for arguments in (
-        ("git", "add", "dvc.lock", "data/metrics"),
+        ("git", "add", "params.yaml", "dvc.lock", "data/metrics"),
         ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "run"),
     ):
         assert command(project, environment, *arguments).returncode == 0

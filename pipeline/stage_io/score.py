@@ -44,7 +44,7 @@ def score(params: Params) -> None:
                 details[category][name] = fitted | found
                 decided = _decide(category, name, table, values["threshold"])
                 decided.to_parquet(predictions / f"{category}-{name}.parquet", index=False)
-                _gallery(pictures / f"{category}-{name}-cases.png", category, name, table)
+                _gallery(pictures / f"{category}-{name}-cases.png", category, name, decided)
                 print(f"score: {category} {name}: image AUROC {values['image_auroc']}", flush=True)
             _plots(pictures, category, tables, metrics[category])
     write_json(paths.METRICS, metrics)
@@ -142,25 +142,33 @@ def _plots(folder: Path, category: str, tables: dict[str, pd.DataFrame], metrics
 
 
 def _gallery(path: Path, category: str, name: str, table: pd.DataFrame) -> None:
-    """The two worst escapes, the two worst false alarms and the two clearest of each kind, as pictures."""
+    """The two lowest and the two highest scores of defects and of good images, each with what was decided."""
     folder = paths.maps(category, name)
     maps = StoredRows(folder / "maps.zarr")
     extra = {file.name.removeprefix("picture_").removesuffix(".zarr"): StoredRows(file) for file in _pictures(folder)}
     placed = table.assign(place=range(len(table)))
     test = placed[placed["split"] == "test"].sort_values(["image_score", "path"])
     bad, good = test[test["label"] == 1], test[test["label"] == 0]
-    kinds = {"missed defect": bad[:2], "found defect": bad[2:][-2:], "false alarm": good[-2:], "good": good[:-2][:2]}
+    shown = pd.concat([bad[:2], bad[2:][-2:], good[2:][-2:][::-1], good[:2]])
     cases = [
         plots.Case(
             image=ImageFiles([paths.RAW / row["path"]], SHOWN_SIDE)[0],
             anomaly_map=maps[row["place"]],
-            caption=f"{kind}\n{Path(row['path']).name}\nscore {row['image_score']:.3g}",
+            caption=f"{_verdict(row)}\n{Path(row['path']).name}\nscore {row['image_score']:.3g}",
             pictures={label: stored[row["place"]] for label, stored in extra.items()},
         )
-        for kind, part in kinds.items()
-        for row in part.to_dict("records")
+        for row in shown.to_dict("records")
     ]
     plots.draw_gallery(cases, f"{category}, {name}: lowest and highest scores of each kind", path)
+
+
+def _verdict(row: dict[Any, Any]) -> str:
+    """Truth and decision of an image in two words."""
+    if pd.isna(row["decision"]):
+        return "defect" if row["label"] else "good"
+    return {(1, 0): "missed defect", (1, 1): "found defect", (0, 1): "false alarm", (0, 0): "good, passed"}[
+        row["label"], row["decision"]
+    ]
 
 
 def _pictures(folder: Path) -> list[Path]:

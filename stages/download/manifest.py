@@ -107,10 +107,10 @@ def _write(path: Path, data: bytes) -> None:
 def _check_rejected(rejected: Iterable[Rejected], count: int, config: DataConfig) -> None:
     faults = list(rejected)
     if count and len(faults) / count > config.max_rejected_fraction:
-        first = faults[0]
+        named = "; ".join(f"{fault.path}: {fault.reason}" for fault in faults[:5])
         raise UserError(
             f"{len(faults)} of {count} images cannot be used, more than data.max_rejected_fraction = "
-            f"{config.max_rejected_fraction}; the first: {first.path}: {first.reason}"
+            f"{config.max_rejected_fraction}; the first of them: {named}"
         )
 
 
