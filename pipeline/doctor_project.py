@@ -40,7 +40,7 @@ def git(root: Path) -> Iterator[Row]:
         return
     changed = len(ask("status", "--porcelain").splitlines())
     if changed:
-        fix = "git add params.yaml dvc.lock data/metrics && git commit; figures belong to a commit only when it holds all"
+        fix = "git add params.yaml dvc.lock data/metrics && git commit; figures belong to a commit that holds all"
         yield Row("git", "warn", f"{commit}; {changed} files are changed or new", fix)
     else:
         yield Row("git", "ok", commit)
