@@ -13,6 +13,8 @@ from tests.conftest import ROOT
 
 SUMMARY = {
     "run": {"wall_s", "peak_rss_mb", "noop_s", "dvc_noop_s"},
+    "backbone": {"cnn", "hybrid", "plain"},
+    "intra": {"infer_ratio", "train_ratio", "max_abs_diff"},
     "dvt": {"solve_37_cpu_s", "solve_37_peak_mb", "solve_14_cpu_s"},
 }
 
