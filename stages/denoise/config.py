@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,11 +13,20 @@ Aspect = Annotated[float, Field(ge=0.1, le=10)]
 Smoothness = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
+class NeuralFieldConfig(Config):
+    """The paper's optimisation of one image: the slow reference beside least squares."""
+
+    steps: int = Field(1000, ge=10, le=1_000_000)
+    """Adam steps an image (the paper: 25,000)."""
+
+
 class DenoiseConfig(Config):
-    """Stage 1: views of each image, and the least-squares split of their tokens into content and artifact."""
+    """Stage 1: views of each image, and the split of their tokens into content and artifact."""
 
     images: int = Field(64, ge=2, le=1_000_000)
     """Training images that stage 1 runs on; with fewer at hand, all of them. Their pairs teach the denoiser."""
+    probe_images: int = Field(16, ge=2, le=1_000_000)
+    """Validation images that stage 1 runs on beside these; on them alone it is measured what denoising takes off."""
     views: int = Field(20, ge=4, le=4096)
     """Views an image: the whole image and views - 1 random crops (the paper: 1 + 768). Feature extraction costs in
     proportion; the fit needs few (README.md beside this file)."""
@@ -27,6 +36,10 @@ class DenoiseConfig(Config):
     """Least and greatest width / height of a crop in pixels, drawn evenly in its logarithm (the paper's)."""
     flip_probability: float = Field(0.5, ge=0, le=1)
     """Probability that a crop is mirrored left to right (the paper's)."""
+    solver: Literal["least_squares", "neural_field"] = "least_squares"
+    """`least_squares`: exact, a tenth of a second an image; `neural_field`: the paper's optimisation, to compare."""
+    shared_artifact: bool = False
+    """The artifact of each image is drawn to that of all images together instead of to 0 (`least_squares` only)."""
     nodes_per_patch: int = Field(2, ge=1, le=8)
     """r: the content field has r * h + 1 by r * w + 1 nodes; more nodes follow finer content and cost more time."""
     smoothness: tuple[Smoothness, ...] = Field((0.01, 0.1, 1.0), min_length=1, max_length=32)
@@ -39,6 +52,8 @@ class DenoiseConfig(Config):
     """Fits of each image; each after the first weighs the tokens by the residuals of the one before; 1: not robust."""
     held_out: float = Field(0.2, ge=0, le=0.5)
     """Share of the views (at least one) that choose lambda and measure R^2. 0: none, for a single candidate."""
+    neural_field: NeuralFieldConfig = NeuralFieldConfig()
+    """For `solver: neural_field` alone."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -46,11 +61,22 @@ class DenoiseConfig(Config):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: the least value {low} is above the greatest {high}")
+        if self.shared_artifact and self.solver != "least_squares":
+            raise ValueError(f"shared_artifact needs solver: least_squares, it is {self.solver}")
         if len(self.smoothness) > 1 and self.held_out == 0:
             raise ValueError(
                 f"held_out is 0 but smoothness has {len(self.smoothness)} candidates: choosing needs held-out views"
             )
         return self
+
+    def of_one_image(self) -> dict[str, Any]:
+        """What the result of one image depends on, as JSON values: neither the number of images nor the other solver."""
+        return self.model_dump(mode="json", exclude={"images", "probe_images"} | self._unused())
+
+    def _unused(self) -> set[str]:
+        if self.solver == "least_squares":
+            return {"neural_field"}
+        return {"nodes_per_patch", "smoothness", "artifact_ridge", "robust_constant", "passes", "shared_artifact"}
 
 
 class DenoiserConfig(Config):

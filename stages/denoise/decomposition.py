@@ -26,6 +26,18 @@ class Field(Protocol):
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What an artifact shared by several images needs of the fit of one. Legend: P = h * w positions, C channels."""
+
+    schur: NDArray[np.float32]
+    """(P, P) normal equations of G with F eliminated, without ridge."""
+    right: NDArray[np.float32]
+    """(P, C) their right side."""
+    response: NDArray[np.float32]
+    """(P, P) R: when G grows by dG, F at the patch centres falls by R dG."""
+
+
+@dataclass(frozen=True)
 class Decomposition:
     """Tokens of the views of one image, split."""
 
@@ -37,6 +49,8 @@ class Decomposition:
     """(V, h, w) Euclidean norm of y - F - G of each token."""
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     """JSON values: `held_out_r2`, the chosen `smoothness`, ..."""
+    terms: Terms | None = None
+    """From `least_squares` with `shared_artifact`."""
 
 
 def check_tokens(tokens: NDArray[Any], coords: NDArray[Any], grid: tuple[int, int], name: str) -> None:
