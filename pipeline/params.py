@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, create_model, field_validator
 
 from pipeline import paths
-from stages.backbone.config import BackboneConfig
+from stages.backbone.config import BackboneConfig, DistillConfig
 from stages.denoise.config import DenoiseConfig, DenoiserConfig
 from stages.detectors.interface import DetectorConfig
 from stages.detectors.registry import CONFIGS
@@ -24,10 +25,24 @@ class ComputeConfig(Config):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: the GPU where there is one."""
+    executor: str = "auto"
+    """Where the work of single images is done. `serial`: in the stage itself. `processes`: one process a core, or
+    `processes:N`. `dask://host:port`: the workers of that Dask scheduler, with the same packages and code, started with
+    `--nthreads 1`. `auto`: `processes`, but `serial` with a GPU or one core."""
     cache: str = str(paths.CACHE / "items")
     """Where results of single images are kept: a folder or an fsspec URL (`s3://bucket/prefix`)."""
     cache_max_gb: Annotated[float, Field(gt=0)] = 20.0
     """The least recently used results are dropped above this size (folders only)."""
+
+    @field_validator("executor")
+    @classmethod
+    def _executor_exists(cls, value: str) -> str:
+        if re.fullmatch(r"auto|serial|processes(:[1-9]\d{0,3})?", value):
+            return value
+        dask = re.fullmatch(r"dask://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", value)
+        if dask and 0 < int(dask[1]) < 2**16:
+            return value
+        raise ValueError("it must be auto, serial, processes, processes:N (N from 1 to 9999) or dask://host:port")
 
 
 class Params(Config):
@@ -39,6 +54,7 @@ class Params(Config):
     backbone: BackboneConfig = BackboneConfig()
     denoise: DenoiseConfig = DenoiseConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
+    distill: DistillConfig = DistillConfig()
     detectors: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(CONFIGS)
     """Which detectors are trained and scored."""
     score: ScoreConfig = ScoreConfig()

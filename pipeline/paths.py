@@ -18,6 +18,7 @@ FEATURES = DATA / "features" / "raw"
 CLEAN = DATA / "features" / "clean"
 DENOISED = DATA / "denoised"
 DENOISER = DATA / "models" / "denoiser"
+PROBE = DATA / "probe"
 
 INPUTS = DATA / "inputs"
 PREDICTIONS = DATA / "predictions"

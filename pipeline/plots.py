@@ -72,6 +72,19 @@ class Case:
     """More images by name: (S', S') in [0, 1], bool, or (S', S', 3) uint8."""
 
 
+@dataclass(frozen=True)
+class Denoised:
+    """One line of a picture of what denoising did."""
+
+    name: str
+    pictures: Mapping[str, NDArray[np.uint8]]
+    """(S, S, 3) or (h, w, 3) by title."""
+    residual: NDArray[np.floating]
+    """(h, w), at least 0."""
+    likeness: Mapping[str, NDArray[np.floating]]
+    """(h, w) in [-1, 1] by kind of token: similarity to the patch in the middle."""
+
+
 def roc_rows(scores: NDArray[np.floating], labels: NDArray[Any], limit: int = 200) -> list[dict[str, float | None]]:
     """Rows {fpr, tpr, threshold} of a ROC curve, at most `limit`; empty where one class is missing."""
     truth = np.asarray(labels).astype(bool)
@@ -182,6 +195,30 @@ def draw_gallery(cases: Sequence[Case], title: str, path: Path) -> None:
                 if name in case.pictures:
                     _picture(axes, case.pictures[name])
             line[-1].text(0.0, 0.5, case.caption, va="center", ha="left", fontsize=8.5, color=INK)
+
+
+def draw_denoising(cases: Sequence[Denoised], title: str, path: Path) -> None:
+    """One line an image as PNG: its pictures, the residual's norm, and how like the middle patch each patch is.
+
+    Residuals share one scale from 0 to the largest shown, likenesses one from 0 to 1.
+    """
+    titles = [*cases[0].pictures, "residual", *(f"like the middle, {name}" for name in cases[0].likeness)]
+    highest = max(float(case.residual.max()) for case in cases) or 1.0
+    with _figure(path, 1.75 * len(titles), 0.8 + 1.75 * len(cases)) as figure:
+        figure.suptitle(title, x=0.02, ha="left", color=INK, fontsize=11, fontweight="bold")
+        grid = figure.subplots(len(cases), len(titles), squeeze=False)
+        for axes, name in zip(grid[0], titles, strict=True):
+            axes.set_title(name, fontsize=9, color=MUTED, fontweight="normal", loc="center")
+        for line, case in zip(grid, cases, strict=True):
+            for axes in line:
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+            line[0].set_xlabel(case.name[:26], fontsize=7, color=MUTED)
+            for axes, picture in zip(line, case.pictures.values(), strict=False):
+                axes.imshow(picture)
+            line[len(case.pictures)].imshow(case.residual, cmap="magma", vmin=0, vmax=highest)
+            for axes, likeness in zip(line[-len(case.likeness) :], case.likeness.values(), strict=True):
+                axes.imshow(likeness, cmap="viridis", vmin=0, vmax=1)
 
 
 def _overlay(axes: Axes, case: Case, limits: tuple[float, float]) -> None:

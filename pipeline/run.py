@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline import exit_codes, server
 from pipeline.graph import read_graph
 from pipeline.lockfile import order_entries, remember_entries
-from pipeline.paths import METRICS, METRICS_DIR, PLOTS, REJECTED
+from pipeline.paths import METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED
 from pipeline.progress import Board, board_for, stdout_console
 from pipeline.project import log_path
 from pipeline.work import Work
@@ -133,6 +133,11 @@ def _show_metrics(root: Path) -> None:
             notes = {values.get("threshold_note") for values in detectors.values()} - {None}
             for note in sorted(notes):
                 print(f"{category}: {note}")
+    if (root / PROBE / "probe.json").is_file():
+        from pipeline.tables import denoising_lines
+
+        for line in denoising_lines(json.loads((root / PROBE / "probe.json").read_text("utf-8"))):
+            print(line)
     if (root / REJECTED).is_file() and (count := (root / REJECTED).read_text("utf-8").count("\n") - 1):
         print(f"rejected images: {count}, with the reasons in {REJECTED}")
     if (root / PLOTS).is_dir():

@@ -91,6 +91,24 @@ def metrics_markdown(metrics: Metrics) -> str:
     return "\n".join(lines) + "\n"
 
 
+def denoising_lines(found: Mapping[str, Any]) -> list[str]:
+    """What the stage `probe` found, in a few lines."""
+    lines = []
+    if found["positional_leakage"] is not None:
+        shown = ", ".join(
+            f"{name.replace('_', ' ')} {value:.3f}" for name, value in found["positional_leakage"].items()
+        )
+        lines.append(f"positional leakage (R², lower is better): {shown}")
+    for category, values in found["nearest_neighbour"].items():
+        if values is not None:
+            shown = ", ".join(
+                f"{name.replace('_', ' ')} {_number(one['value'], 3)} [{_interval(one['ci'])}]"
+                for name, one in values.items()
+            )
+            lines.append(f"{category}: image AUROC of the nearest neighbour among features: {shown}")
+    return lines
+
+
 def _columns(lines: list[list[str]]) -> list[int]:
     """Columns that hold at least one figure; the first two always."""
     return [column for column in range(len(COLUMNS)) if column < 2 or any(cells[column] != DASH for cells in lines)]

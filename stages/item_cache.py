@@ -14,6 +14,7 @@ import importlib.util
 import io
 import json
 import os
+import secrets
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,18 @@ class ItemCache:
     def _path(self, key: str) -> str:
         return f"{self._root}/{key[:2]}/{key}.zarr.zip"
 
+    def has(self, key: str) -> bool:
+        """Whether an item is there, without reading it: it may turn out to be damaged."""
+        return bool(self._files.exists(self._path(key)))
+
+    def create(self) -> None:
+        """Make the folder, so that `reachable` holds wherever it is shared."""
+        self._files.makedirs(self._root, exist_ok=True)
+
+    def reachable(self) -> bool:
+        """Whether this process sees the cache: on another machine a local folder may be missing, a URL is not."""
+        return not self._local or bool(self._files.isdir(self._root))
+
     def get(self, key: str) -> Item | None:
         """The item, or None where it is absent or damaged (a damaged one is computed again and replaced)."""
         path = self._path(key)
@@ -103,7 +116,7 @@ class ItemCache:
             self._files.pipe_file(path, data)
             return
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(f"{path}.{os.getpid()}.part")
+        temporary = Path(f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part")  # other machines have the same numbers
         try:
             temporary.write_bytes(data)
             temporary.replace(path)
@@ -166,7 +179,7 @@ def _pack(item: Item) -> bytes:
         group.create_array(name, data=array, chunks=array.shape or "auto", compressors=None)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, value in memory.items():
-            archive.writestr(name, value.to_bytes())
+            archive.writestr(zipfile.ZipInfo(name), value.to_bytes())  # without the time: same item, same bytes
     return buffer.getvalue()
 
 

@@ -7,6 +7,7 @@ one that was not.
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -56,6 +57,20 @@ class Task(nn.Module):
 
     def after_step(self) -> None:
         """Hook after every optimiser step (for a momentum teacher, say)."""
+
+
+def warmup_cosine(
+    optimizer: torch.optim.Optimizer, steps: int, rising: int, floor: float = 0.0
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The peak rate times a factor: up over `rising` steps (0: none), then along a cosine to `floor` at `steps`."""
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        through = min(1.0, (step - rising) / max(1, steps - rising))
+        return floor + (1 - floor) * (1 + math.cos(math.pi * through)) / 2
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ STAGES = {
     "denoise": ("denoise", "denoise"),
     "train_denoiser": ("denoiser", "train_denoiser"),
     "clean_features": ("denoiser", "clean_features"),
+    "probe": ("probe", "probe"),
     "inputs": ("inputs", "inputs"),
     "train": ("detectors", "train"),
     "infer": ("detectors", "infer"),

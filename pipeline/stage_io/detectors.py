@@ -22,8 +22,6 @@ from stages.item_cache import Item, code_version, item_key
 from stages.types import Samples, Subset
 
 BATCH = 16
-KNOWN = ["path", "sha256", "split", "label", "defect_type", "mask_path"]
-"""Columns of the manifest that go along with the scores."""
 
 
 def train(params: Params, category: str, name: str) -> None:

@@ -2,58 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline import paths
+from pipeline.fan_out import fan_out
 from pipeline.params import Params
-from pipeline.stage_io.rows import ImageFiles, read_manifest
+from pipeline.stage_io.rows import read_manifest
 from pipeline.stage_io.saving import load_fitted, output
 from pipeline.stage_io.session import bar, open_cache, report_counts
 from stages.array_store import RowWriter
+from stages.download.images import decode, to_square
 from stages.item_cache import Item, code_version, item_key
+from stages.types import Fitted, batches
 
 if TYPE_CHECKING:
     from stages.backbone.interface import Backbone
 
-BATCH = 16
+CHUNK = 64
+"""Images that a worker gets at once, at most; a GPU takes as many together."""
 
 
-def load_backbone(params: Params) -> Backbone:
-    """The backbone of data/backbone on the configured device."""
-    from stages.backbone.load import load
-    from stages.torch_setup import device_named
+@dataclass(frozen=True)
+class FeaturesWork:
+    """What a worker does with image files."""
 
-    fitted, _ = load_fitted(paths.BACKBONE)
-    return load(fitted, device_named(params.compute.device))
+    backbone: Fitted
+    device: str
+
+    @cached_property
+    def _loaded(self) -> Backbone:
+        from stages.backbone.load import load
+
+        return load(self.backbone, self.device)
+
+    def keys(self, digests: Iterable[str]) -> list[str]:
+        """Item keys of images. The device counts: its last bits are its own."""
+        code = code_version("stages.backbone", "stages.download.images")
+        weights, parameters = self.backbone.info["digest"], ["features", self.device]
+        return [item_key(image=sha, weights=weights, parameters=parameters, code=code) for sha in digests]
+
+    def __call__(self, payloads: Sequence[bytes]) -> Iterator[Item]:
+        side = self._loaded.image_side
+        # a CPU gains nothing from several at once, and so each is stored as soon as it is done
+        for part in batches(len(payloads), 1 if self.device == "cpu" else len(payloads)):
+            found = self._loaded.extract(np.stack([to_square(decode(file), side) for file in payloads[part]]))
+            for i, tokens in enumerate(found.tokens):
+                item = {"tokens": tokens.astype(np.float16)}
+                if found.attention is not None:
+                    item["attention"] = found.attention[i].astype(np.float16)
+                yield item
 
 
 def features(params: Params) -> None:
     """data/features/raw: tokens.zarr (N, h, w, C) and, with a class token, attention.zarr (N, heads, h, w); float16."""
+    from stages.torch_setup import device_named
+
     manifest = read_manifest()
-    backbone = load_backbone(params)
-    images = ImageFiles.of(manifest, np.arange(len(manifest)), backbone.image_side)
-    cache = open_cache(params.compute)
-    code = code_version("stages.backbone", "stages.download.images")
-    keys = [
-        item_key(image=sha, weights=backbone.digest, parameters="features", code=code) for sha in manifest["sha256"]
-    ]
-
-    def compute(missing: Sequence[int]) -> Iterator[Item]:
-        found = backbone.extract(images[np.asarray(missing)])
-        for i in range(len(missing)):
-            item = {"tokens": found.tokens[i].astype(np.float16)}
-            if found.attention is not None:
-                item["attention"] = found.attention[i].astype(np.float16)
-            yield item
-
+    fitted, _ = load_fitted(paths.BACKBONE)
+    work = FeaturesWork(fitted, device_named(params.compute.device))
+    keys, cache = work.keys(manifest["sha256"]), open_cache(params.compute)
+    files = [paths.RAW / path for path in manifest["path"]]
     shown, at = bar("features", len(keys))
     with shown, output(paths.FEATURES) as folder, ExitStack() as stack:
         writers: dict[str, RowWriter] = {}
-        for item in cache.map(keys, compute, BATCH, at):
+        for item in fan_out(params.compute, cache, keys, lambda i: files[i].read_bytes(), work, CHUNK, at):
             for name, row in item.items():
                 if name not in writers:
                     writers[name] = stack.enter_context(RowWriter(folder / f"{name}.zarr", len(keys)))

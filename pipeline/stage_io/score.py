@@ -31,7 +31,7 @@ def score(params: Params) -> None:
     """data/metrics/{metrics,details}.json, data/predictions/CATEGORY-DETECTOR.parquet, data/plots/."""
     metrics: dict[str, Any] = {}
     details: dict[str, Any] = {"backbone": _fit_metrics(paths.BACKBONE), "denoiser": _fit_metrics(paths.DENOISER)}
-    details["positional_leakage"] = json.loads((paths.CLEAN / "leakage.json").read_text())
+    details["denoising"] = json.loads((paths.PROBE / "probe.json").read_text())
     with output(paths.PREDICTIONS) as predictions, output(paths.PLOTS) as pictures:
         for category in params.data.categories:
             tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in params.detectors}

@@ -67,3 +67,20 @@ class BackboneConfig(Config):
         if channels % self.heads:
             raise ValueError(f"{channels} channels of model `{self.model}` are not a multiple of heads {self.heads}")
         return self
+
+
+class DistillConfig(Config):
+    """DVT's optional stage 3: the backbone itself learns to give clean tokens, so that no block is needed behind it."""
+
+    epochs: int = Field(0, ge=0, le=100_000)
+    """Passes over the normal training images. 0: off, the denoiser's block stays."""
+    batch: int = Field(8, ge=1, le=4096)
+    """Images a step."""
+    learning_rate: float = Field(1e-4, gt=0, le=1)
+    """Peak of AdamW's learning rate, after a warm-up over a tenth of the steps; a cosine to zero follows."""
+    weight_decay: float = Field(1e-5, ge=0, le=10)
+    """Decoupled weight decay."""
+    cosine_weight: float = Field(1.0, ge=0, le=100)
+    """Weight of (1 - cosine similarity) beside the mean squared error, as for the denoiser."""
+    patience: int = Field(5, ge=1, le=100_000)
+    """Epochs without a lower loss on the validation images before training stops."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from stages.backbone.config import TIMM, BackboneConfig
 from stages.backbone.crops import to_pixels
@@ -18,10 +18,13 @@ from stages.backbone.interface import Features
 from stages.backbone.timm_vit import TimmVit
 from stages.backbone.vit import Cnn, Hybrid, Plain
 from stages.torch_setup import one_thread
-from stages.types import Fitted, UserError
+from stages.types import Fitted, UserError, batches
 
 ARCHITECTURE_FIELDS = ("model", "image_side", "patch", "depth", "heads", "width", "mlp_ratio")
 """What decides the features beside the weights; the rest of the configuration acts through the weights."""
+
+GPU_BATCH = 64
+"""Images that go through a GPU together."""
 
 
 def network_for(config: BackboneConfig) -> nn.Module:
@@ -85,8 +88,10 @@ class LoadedBackbone:
     def extract(self, images: NDArray[np.uint8]) -> Features:
         """Tokens (B, h, w, C) and class attention (B, heads, h, w) or None, of (B, S, S, 3) uint8.
 
-        Image by image in one thread: the kernels that a library picks, and so the last bits, may depend on the size of
-        a batch, and do depend on the number of threads. On a CPU batches would gain nothing (README.md).
+        On a CPU image by image in one thread: the kernels that a library picks, and so the last bits, may depend on the
+        size of a batch, and do depend on the number of threads; batches would gain nothing (README.md). On a GPU in
+        half precision (softmax and norms in single), always `GPU_BATCH` images at once, the last batch filled up, for
+        the same reason.
 
         Raises:
             ValueError: another shape or type.
@@ -97,9 +102,21 @@ class LoadedBackbone:
         tokens = np.empty((len(images), *self.grid, self.channels), np.float32)
         attention = np.empty((len(images), self.heads, *self.grid), np.float32) if self.heads else None
         with torch.inference_mode(), one_thread():
-            for i in range(len(images)):
-                patches, weights = self._network(to_pixels(images[i : i + 1]).to(self._device))
-                tokens[i] = patches[0].permute(1, 2, 0).cpu().numpy()  # (C, h, w) -> (h, w, C)
+            for part in batches(len(images), 1 if self._device == "cpu" else GPU_BATCH):
+                patches, weights = self._forward(images[part])
+                tokens[part] = patches.permute(0, 2, 3, 1).numpy()  # (b, C, h, w) -> (b, h, w, C)
                 if attention is not None:
-                    attention[i] = weights[0].cpu().numpy()
+                    attention[part] = weights.numpy()
         return Features(tokens, attention)
+
+    def _forward(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """(b, C, h, w) and (b, heads, h, w) or empty, float32 on the CPU, of at most one batch."""
+        if self._device == "cpu":
+            patches, weights = self._network(to_pixels(images))
+        else:
+            missing = np.zeros((GPU_BATCH - len(images), *images.shape[1:]), np.uint8)
+            pixels = to_pixels(np.concatenate([images, missing])).to(self._device)
+            with torch.autocast(self._device.partition(":")[0], torch.float16):
+                patches, weights = self._network(pixels)
+        count = len(images)
+        return patches[:count].float().cpu(), patches.new_empty(0) if weights is None else weights[:count].float().cpu()

@@ -20,7 +20,7 @@ from stages.backbone.config import BackboneConfig
 from stages.backbone.crops import Pool, draw_mask, shuffled_batches
 from stages.backbone.lite0 import DEEP_CHANNELS, DEEP_STRIDE
 from stages.backbone.vit import Hybrid, Plain
-from stages.training import History, Session, Task, fit
+from stages.training import History, Session, Task, fit, warmup_cosine
 
 STEPS_PER_EPOCH = 10
 """A checkpoint and a point of the curves every so many steps."""
@@ -77,15 +77,7 @@ class Distillation(Task):
             {"params": [p for p in weights if p.ndim != 2], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
-        warm = max(1, round(WARM_UP * steps))
-
-        def factor(step: int) -> float:
-            if step < warm:
-                return (step + 1) / warm
-            progress = min(1.0, (step - warm) / max(1, steps - warm))
-            return 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * progress))))
-
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return optimizer, warmup_cosine(optimizer, steps, max(1, round(WARM_UP * steps)))
 
 
 def pretrain(

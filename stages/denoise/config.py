@@ -14,10 +14,38 @@ Smoothness = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class NeuralFieldConfig(Config):
-    """The paper's optimisation of one image: the slow reference beside least squares."""
+    """The paper's optimisation of one image: the slow reference beside least squares.
+
+    The defaults match the capacity to some 4,000 tokens (20 views of 14 x 14): on views that no fit saw, 4 cells a
+    patch already lose to them (R^2 0.64 against 0.71). Cells are counted along a side.
+    """
 
     steps: int = Field(1000, ge=10, le=1_000_000)
-    """Adam steps an image (the paper: 25,000)."""
+    """Adam steps an image (the paper: 25,000). From 4,000 on the content field learns the noise of 20 views."""
+    batch: int = Field(2048, ge=1, le=1_048_576)
+    """Tokens a step, drawn evenly among those of all views (the paper's)."""
+    learning_rate: float = Field(1e-2, gt=0, le=1)
+    """Peak, after a warm-up over a tenth of the steps; a cosine to a tenth of it follows (the paper's)."""
+    weight_decay: float = Field(2e-6, ge=0, le=1)
+    """Adam's, on all parameters (the paper: 1e-5, which lost 0.004 of R^2)."""
+    levels: int = Field(6, ge=1, le=32)
+    """Grids of growing resolution that make up the content field (the paper: 16)."""
+    level_features: int = Field(8, ge=1, le=64)
+    """Features a node of each level (the paper's)."""
+    coarsest: float = Field(0.15, gt=0, le=64)
+    """Cells a patch of the first level (the paper: 16 an image, which at 37 patches are 0.43)."""
+    finest: float = Field(1.5, gt=0, le=64)
+    """Cells a patch of the last level (the paper: 1,024 an image, which at 37 patches are 28)."""
+    table_log2: int = Field(16, ge=1, le=24)
+    """Levels with more than 2^this nodes are hashed into so many rows (the paper: 20)."""
+    hidden: float = Field(1.0, gt=0, le=8)
+    """Hidden units of the content field's MLP, as a share of the channels (the paper: 0.5)."""
+    residual_hidden: float = Field(0.25, gt=0, le=8)
+    """Hidden units of both layers of the residual network, as a share of the channels (the paper's)."""
+    artifact_steps: float = Field(0.5, ge=0, le=1)
+    """Share of the steps that fit the artifact; then it is frozen and the residual network comes in (the paper's)."""
+    cosine_weight: float = Field(1.0, ge=0, le=100)
+    """Weight of (1 - cosine similarity) beside the mean squared error (the paper's)."""
 
 
 class DenoiseConfig(Config):
@@ -30,8 +58,9 @@ class DenoiseConfig(Config):
     views: int = Field(20, ge=4, le=4096)
     """Views an image: the whole image and views - 1 random crops (the paper: 1 + 768). Feature extraction costs in
     proportion; the fit needs few (README.md beside this file)."""
-    crop_area: tuple[Share, Share] = (0.1, 0.5)
-    """Least and greatest area of a crop, as a share of the image (the paper's)."""
+    crop_area: tuple[Share, Share] = (0.5, 1.0)
+    """Least and greatest area of a crop, as a share of the image. The paper: 0.1 to 0.5, which enlarges what is seen;
+    features that depend on scale, as a CNN's do, then differ from those of the whole image (README.md beside this)."""
     crop_aspect: tuple[Aspect, Aspect] = (0.75, 1.3333)
     """Least and greatest width / height of a crop in pixels, drawn evenly in its logarithm (the paper's)."""
     flip_probability: float = Field(0.5, ge=0, le=1)
@@ -70,7 +99,7 @@ class DenoiseConfig(Config):
         return self
 
     def of_one_image(self) -> dict[str, Any]:
-        """What the result of one image depends on, as JSON values: neither the number of images nor the other solver."""
+        """What the result of one image depends on, as JSON values: not how many there are, nor the other solver."""
         return self.model_dump(mode="json", exclude={"images", "probe_images"} | self._unused())
 
     def _unused(self) -> set[str]:
@@ -80,7 +109,7 @@ class DenoiseConfig(Config):
 
 
 class DenoiserConfig(Config):
-    """Stage 2: one transformer block that maps the raw tokens of a whole image to its clean ones."""
+    """Stage 2: a transformer block that maps the raw tokens of a whole image to its clean ones."""
 
     epochs: int = Field(60, ge=1, le=100_000)
     """Most passes over the training pairs."""
@@ -94,6 +123,9 @@ class DenoiserConfig(Config):
     """Share of the steps with rising learning rate, before the cosine to 1e-6 (the paper's)."""
     cosine_weight: float = Field(1.0, ge=0, le=100)
     """Weight of (1 - cosine similarity) beside the mean squared error (the paper: 1)."""
+    blocks: int = Field(1, ge=0, le=12)
+    """Transformer blocks behind the position embedding (the paper: 1). 0: the embedding alone, which takes the mean
+    artifact off and leaves all else of an image as it is."""
     heads: int = Field(0, ge=0, le=256)
     """Attention heads, a divisor of C. 0: the divisor of C nearest to C / 64, the fewer of two equally near."""
     mlp_ratio: float = Field(4.0, gt=0, le=16)

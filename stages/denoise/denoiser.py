@@ -1,4 +1,4 @@
-"""DVT stage 2: one transformer block that removes the positional artifact from the tokens of a whole image.
+"""DVT stage 2: a transformer block that removes the positional artifact from the tokens of a whole image.
 
 Trained on pairs (raw tokens of the whole image -> clean tokens of stage 1) with MSE + (1 - cosine); at inference it is
 one extra block on top of the frozen backbone.
@@ -26,21 +26,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.denoise.config import DenoiserConfig, heads_for
-from stages.training import Session, Task, fit
+from stages.torch_setup import one_thread
+from stages.training import Session, Task, fit, warmup_cosine
 from stages.types import Fitted, Rows, UserError, batches
 
 LEAST_RATE = 1e-6
 """Learning rate at the end of the cosine (the paper's)."""
 
 
-class Denoiser(nn.Module):
-    """Position embedding, one pre-norm transformer block."""
+class Block(nn.Module):
+    """A pre-norm transformer block that starts as the identity."""
 
-    def __init__(self, grid: tuple[int, int], channels: int, heads: int, mlp_ratio: float) -> None:
+    def __init__(self, channels: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.heads = heads
         hidden = round(channels * mlp_ratio)
-        self.position = nn.Parameter(torch.zeros(1, channels, *grid))  # (1, C, h, w)
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
@@ -54,19 +54,33 @@ class Denoiser(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, h, w, C) -> (B, h, w, C); a grid other than the trained one gets a resampled position embedding."""
-        batch, height, width, channels = tokens.shape
-        position: Tensor = self.position
-        if position.shape[2:] != (height, width):
-            position = F.interpolate(position, (height, width), mode="bicubic", align_corners=False)
-        x = (tokens + position.permute(0, 2, 3, 1)).reshape(batch, height * width, channels)
-        qkv = self.qkv(self.norm1(x)).reshape(batch, height * width, 3, self.heads, channels // self.heads)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, h*w, C) -> the same shape."""
+        batch, count, channels = x.shape
+        qkv = self.qkv(self.norm1(x)).reshape(batch, count, 3, self.heads, channels // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, h*w, C/H)
         mixed = F.scaled_dot_product_attention(query, key, value)  # (B, H, h*w, C/H)
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, height * width, channels))
-        x = x + self.down(F.gelu(self.up(self.norm2(x))))
-        return x.reshape(batch, height, width, channels)
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, count, channels))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class Denoiser(nn.Module):
+    """Position embedding, then transformer blocks."""
+
+    def __init__(self, grid: tuple[int, int], channels: int, heads: int, mlp_ratio: float, blocks: int) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(1, channels, *grid))  # (1, C, h, w)
+        self.blocks = nn.ModuleList(Block(channels, heads, mlp_ratio) for _ in range(blocks))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, h, w, C) -> (B, h, w, C); a grid other than the trained one gets a resampled position embedding."""
+        position: Tensor = self.position
+        if position.shape[2:] != tokens.shape[1:3]:
+            position = F.interpolate(position, tuple(tokens.shape[1:3]), mode="bicubic", align_corners=False)
+        x = (tokens + position.permute(0, 2, 3, 1)).flatten(1, 2)  # (B, h, w, C) -> (B, h*w, C)
+        for block in self.blocks:
+            x = block(x)
+        return x.reshape(tokens.shape)
 
 
 class _DenoiserTask(Task):
@@ -86,16 +100,9 @@ class _DenoiserTask(Task):
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        rising = max(1, round(steps * config.warmup))
+        rising = max(1, round(steps * config.warmup)) if config.warmup else 0
         floor = min(1.0, LEAST_RATE / config.learning_rate)
-
-        def rate(step: int) -> float:
-            if step < rising and config.warmup:
-                return (step + 1) / rising
-            through = (step - rising) / max(1, steps - rising)
-            return floor + (1 - floor) * (1 + float(np.cos(np.pi * np.clip(through, 0, 1)))) / 2
-
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return optimizer, warmup_cosine(optimizer, steps, rising, floor)
 
 
 def train_denoiser(
@@ -148,8 +155,9 @@ def train_denoiser(
         info={
             "grid": list(x.shape[1:3]),
             "channels": x.shape[3],
-            "heads": network.heads,
+            "heads": heads_for(x.shape[3], config.heads),
             "mlp_ratio": config.mlp_ratio,
+            "blocks": config.blocks,
             "scale": scale,
         },
         metrics={**metrics, "best_epoch": history.best_epoch, "history": history.epochs},
@@ -163,7 +171,8 @@ def apply_denoiser(fitted: Fitted, device: str) -> Callable[[NDArray[np.floating
     """
     info = fitted.info
     with torch.random.fork_rng():
-        network = Denoiser((info["grid"][0], info["grid"][1]), info["channels"], info["heads"], info["mlp_ratio"])
+        grid = (info["grid"][0], info["grid"][1])
+        network = Denoiser(grid, info["channels"], info["heads"], info["mlp_ratio"], info["blocks"])
     network.load_state_dict({name: torch.tensor(value) for name, value in fitted.arrays.items()})
     network.to(device).eval()
 
@@ -171,7 +180,7 @@ def apply_denoiser(fitted: Fitted, device: str) -> Callable[[NDArray[np.floating
         if raw.ndim != 4 or raw.shape[3] != info["channels"]:
             raise ValueError(f"expected tokens (B, h, w, {info['channels']}), got {raw.shape}")
         clean = np.empty(raw.shape, np.float32)
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             for row, image in zip(clean, raw, strict=True):
                 tokens = torch.tensor(image, dtype=torch.float32, device=device)[None] / info["scale"]
                 row[...] = (network(tokens)[0] * info["scale"]).cpu().numpy()
@@ -190,7 +199,7 @@ class _Identity(_DenoiserTask):
 def _build(grid: tuple[int, int], channels: int, config: DenoiserConfig, seed: int) -> Denoiser:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Denoiser(grid, channels, heads_for(channels, config.heads), config.mlp_ratio)
+        return Denoiser(grid, channels, heads_for(channels, config.heads), config.mlp_ratio, config.blocks)
 
 
 def _mean_loss(task: _DenoiserTask, pairs: Callable[[], Iterator[tuple[Tensor, Tensor]]]) -> float:

@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from stages.denoise.config import DenoiseConfig
-from stages.denoise.decomposition import Decomposition, Floats, check_tokens
-from stages.denoise.grid import BilinearField, node_grid
-from stages.denoise.normal_equations import Fields, reduce
+from stages.denoise.decomposition import Decomposition, Floats, Terms, check_tokens
+from stages.denoise.grid import BilinearField, corners, node_grid, sparse_rows
+from stages.denoise.normal_equations import Reduced, reduce
 from stages.denoise.problem import Problem
 from stages.denoise.smoothness import best, held_out_scores, mixtures
+from stages.denoise.views import patch_centres
 from stages.types import UserError
 
 
@@ -43,33 +44,49 @@ def solve(
     With `config.held_out` the last views are left out while lambda is chosen; the final fit uses all.
     Diagnostics: `smoothness` (lambda), `held_out_r2` (share of the held-out tokens' variance that F + G explain, in the
     weights of the first pass; None without held-out views or variance), `candidates_r2`, `outlier_share`
-    (tokens of weight < 0.5).
+    (tokens of weight < 0.5). With `config.shared_artifact` the final fit's `terms` too (see `shared`).
 
     Raises:
         UserError: tokens that are not finite, or too few views for the grid of nodes; `name` says of which image.
         ValueError: shapes that do not belong together.
     """
     check_tokens(tokens, coords, grid, name)
-    held = max(1, round(config.held_out * len(tokens))) if config.held_out else 0
-    if len(tokens) - held < 2:
-        raise UserError(
-            f"{name}: {len(tokens)} views with {held} held out leave {len(tokens) - held} to fit, at least 2 are "
-            "needed; raise denoise.views"
-        )
+    held = held_views(len(tokens), config, name)
     problem = Problem.of(tokens, coords, grid, node_grid(grid, config.nodes_per_patch))
     try:
-        with _threads().limit(limits=1, user_api="blas"):
+        with blas_threads().limit(limits=1, user_api="blas"):
             return _solve(problem, grid, held, config)
     except np.linalg.LinAlgError:
+        raise too_few_views(len(tokens), grid, config, name) from None
+
+
+def held_views(views: int, config: DenoiseConfig, name: str) -> int:
+    """How many of the views are held out.
+
+    Raises:
+        UserError: fewer than two are left to fit.
+    """
+    held = max(1, round(config.held_out * views)) if config.held_out else 0
+    if views - held < 2:
         raise UserError(
-            f"{name}: {len(tokens)} views are too few for {problem.nodes[0]} x {problem.nodes[1]} nodes with "
-            f"smoothness {min(config.smoothness)}; raise denoise.views or denoise.smoothness, "
-            "or lower denoise.nodes_per_patch"
-        ) from None
+            f"{name}: {views} views with {held} held out leave {views - held} to fit, at least 2 are "
+            "needed; raise denoise.views"
+        )
+    return held
+
+
+def too_few_views(views: int, grid: tuple[int, int], config: DenoiseConfig, name: str) -> UserError:
+    """Said of a system that is not positive definite."""
+    nodes = node_grid(grid, config.nodes_per_patch)
+    return UserError(
+        f"{name}: {views} views are too few for {nodes[0]} x {nodes[1]} nodes with "
+        f"smoothness {min(config.smoothness)}; raise denoise.views or denoise.smoothness, "
+        "or lower denoise.nodes_per_patch"
+    )
 
 
 @cache
-def _threads() -> ThreadpoolController:
+def blas_threads() -> ThreadpoolController:
     """The blocks are too small for several threads, which then mostly wait for each other (measured: up to 40 times the
     CPU time beside other processes), and one thread gives the same bytes on any number of cores."""
     return ThreadpoolController()
@@ -92,7 +109,8 @@ def _solve(problem: Problem, grid: tuple[int, int], held: int, config: DenoiseCo
     for step in range(max(1, config.passes - 1)):
         if step:
             weights = robust_weights(residual, config.robust_constant)
-        field, artifact = _fit(problem, weights, chosen, config.artifact_ridge)
+        system = reduce(problem.sums(weights), problem.bending, chosen, config.artifact_ridge)
+        field, artifact = system.solve(system.solver())
         residual = problem.residual(field, artifact)
     return Decomposition(
         F=BilinearField(field.reshape(*problem.nodes, -1).astype(np.float32)),
@@ -104,12 +122,18 @@ def _solve(problem: Problem, grid: tuple[int, int], held: int, config: DenoiseCo
             "candidates_r2": scores,
             "outlier_share": float((weights < 0.5).mean()),
         },
+        terms=_terms(system, problem, grid) if config.shared_artifact else None,
     )
 
 
-def _fit(problem: Problem, weights: NDArray[np.float64], smoothness: float, ridge: float) -> Fields:
-    system = reduce(problem.sums(weights), problem.bending, smoothness, ridge)
-    return system.solve(system.solver())
+def _terms(system: Reduced, problem: Problem, grid: tuple[int, int]) -> Terms:
+    index, weight = corners(patch_centres(grid).reshape(-1, 2), problem.nodes)  # (h, w, 2) -> (P, 2)
+    pull = system.pull()
+    return Terms(
+        schur=system.own_schur().astype(np.float32),
+        right=system.right.astype(np.float32),
+        response=(sparse_rows(index, weight, len(pull)) @ pull).astype(np.float32),
+    )
 
 
 def robust_weights(residual: NDArray[np.float64], constant: float) -> NDArray[np.float64]:

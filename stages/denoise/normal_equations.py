@@ -51,6 +51,20 @@ class Reduced:
     """(P, P) D + mu - Z^T Z, the system of G. Such terms of several images with one G may be added up."""
     right: Array
     """(P, C) E^T W y - Z^T q."""
+    ridge: float
+    """mu."""
+    gauge: float
+    """See `_gauge`."""
+
+    def own_schur(self) -> Array:
+        """(P, P) D - Z^T Z: `schur` without ridge and gauge."""
+        own = self.schur - self.gauge
+        own[np.diag_indices_from(own)] -= self.ridge
+        return own
+
+    def pull(self) -> Array:
+        """(N, P) A^-1 B: F at the nodes falls by it times dG when G grows by dG."""
+        return self.layout.strip(self.factor.backward(self.mixed))
 
     def solver(self) -> Callable[[Array], Array]:
         """right (P, K) -> schur^-1 right."""
@@ -75,11 +89,11 @@ def reduce(sums: Sums, bending: Array, smoothness: float, ridge: float) -> Reduc
     factor = factorise(sums.band + smoothness * bending)
     mixed, partial = factor.forward(sums.coupling), factor.forward(sums.content)
     flat = mixed.reshape(-1, len(sums.seen))  # (T, m, P) -> (N', P)
-    schur = flat.T @ flat
-    np.subtract(_gauge(sums), schur, out=schur)
+    schur, gauge = flat.T @ flat, _gauge(sums)
+    np.subtract(gauge, schur, out=schur)
     schur[np.diag_indices_from(schur)] += sums.seen + ridge
     right = sums.artifact - flat.T @ partial.reshape(len(flat), -1)
-    return Reduced(sums.layout, factor, mixed, partial, schur, right)
+    return Reduced(sums.layout, factor, mixed, partial, schur, right, ridge, gauge)
 
 
 def solve_iteratively(

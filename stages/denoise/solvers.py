@@ -1,4 +1,4 @@
-"""The solvers by name: all take tokens of one image's views, and give a `Decomposition`."""
+"""The solvers by name: all take tokens of images' views, and give a `Decomposition` each."""
 
 from __future__ import annotations
 
@@ -24,14 +24,34 @@ def solve_images(
     """Split the tokens (V, h, w, C) of each of several images, seen at coords (V, h, w, 2), by `config.solver`.
 
     What cannot be solved comes back as its error, so that one bad image never stops the others. `seeds` (one an image)
-    matter to `neural_field` alone. On `cuda` the images of one call are solved together.
+    matter to `neural_field` alone. On `cuda`, `least_squares` solves the images together.
     """
-    from stages.denoise import least_squares
+    if config.solver == "least_squares" and device != "cpu":
+        from stages.denoise.batched import solve_together
 
+        return solve_together(np.stack(tokens), np.stack(coords), grid, config, names, device) if tokens else []
     found: list[Decomposition | UserError] = []
-    for one, places, name, _seed in zip(tokens, coords, names, seeds, strict=True):
+    for one, places, name, seed in zip(tokens, coords, names, seeds, strict=True):
         try:
-            found.append(least_squares.solve(one, places, grid, config, name))
+            found.append(_solve(one, places, grid, config, name, seed, device))
         except UserError as fault:
             found.append(fault)
     return found
+
+
+def _solve(
+    tokens: Floats,
+    coords: NDArray[np.float64],
+    grid: tuple[int, int],
+    config: DenoiseConfig,
+    name: str,
+    seed: int,
+    device: str,
+) -> Decomposition:
+    if config.solver == "neural_field":
+        from stages.denoise import neural_field
+
+        return neural_field.solve(tokens, coords, grid, config, name, seed, device)
+    from stages.denoise import least_squares
+
+    return least_squares.solve(tokens, coords, grid, config, name)

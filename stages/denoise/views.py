@@ -9,7 +9,6 @@ edge of the crop, half a patch off at its border); crops have real-valued border
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,22 +43,22 @@ def patch_centres(grid: tuple[int, int], box: Box = (0.0, 0.0, 1.0, 1.0), flip: 
 
 
 def make_views(
-    image: NDArray[np.uint8], side: int, grid: tuple[int, int], config: DenoiseConfig, seed: int, digest: str
+    image: NDArray[np.uint8], side: int, grid: tuple[int, int], config: DenoiseConfig, seed: int, name: str = "image"
 ) -> Views:
     """The whole image (H0, W0, 3) and `config.views` - 1 random crops of it, at `side` pixels.
 
-    The crops depend on (seed, digest) and on the crop parameters alone; with fewer views one gets the first of them.
+    The crops depend on `seed`, the image's own, and on the crop parameters alone; with fewer views one gets the first
+    of them.
 
     Raises:
         UserError: the image has fewer pixels than patches along a side.
     """
     if min(image.shape[0] / grid[0], image.shape[1] / grid[1]) < 1:
         raise UserError(
-            f"image {digest[:12]}: {image.shape[1]} x {image.shape[0]} pixels are fewer than the backbone's "
+            f"{name}: {image.shape[1]} x {image.shape[0]} pixels are fewer than the backbone's "
             f"{grid[1]} x {grid[0]} patches; leave it out or use a larger image"
         )
-    key = hashlib.sha256(f"{seed}-{digest}".encode()).digest()
-    draws = np.random.default_rng(int.from_bytes(key[:8], "big")).random((config.views - 1, 5))
+    draws = np.random.default_rng(seed).random((config.views - 1, 5))
     shape = image.shape[1] / image.shape[0]
     places = [((0.0, 0.0, 1.0, 1.0), False)]
     places += [(_box(draw, shape, config), bool(draw[4] < config.flip_probability)) for draw in draws]

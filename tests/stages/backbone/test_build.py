@@ -194,3 +194,17 @@ def test_images_that_do_not_fit_are_told(train: Any, validation: Any) -> None:
         build(small(image_side=96), train, validation, 0, Session())
     with pytest.raises(ValueError, match=r"\(B, 64, 64, 3\), not float32"):
         load(built("cnn"), "cpu").extract(train.astype(np.float32))  # type: ignore[arg-type]
+
+
+def test_batches_in_half_precision_give_nearly_the_same_and_do_not_depend_on_their_number(train: Any) -> None:
+    """The path of a GPU, taken on the CPU under another name."""
+    backbone = load(built("hybrid"), "cpu")
+    exact = backbone.extract(train)
+    backbone._device = "cpu:0"
+    found, few = backbone.extract(train), backbone.extract(train[:2])
+    assert np.abs(found.tokens - exact.tokens).max() < 0.02 * np.abs(exact.tokens).max()
+    assert found.attention is not None and few.attention is not None and exact.attention is not None
+    assert np.abs(found.attention - exact.attention).max() < 0.01
+    assert found.tokens.dtype == found.attention.dtype == np.float32
+    assert few.tokens.tobytes() == found.tokens[:2].tobytes()
+    assert few.attention.tobytes() == found.attention[:2].tobytes()

@@ -37,9 +37,9 @@ def synthetic(
 ) -> Truth:
     """F: one random plane wave a channel, at most `waves` periods over the image. G: white, mean 0."""
     rng = np.random.default_rng(seed)
-    config = DenoiseConfig(views=views, **crops)
+    config = DenoiseConfig(views=views, **{"crop_area": (0.1, 0.5), **crops})  # the paper's
     image = np.zeros((grid[0] * 2, grid[1] * 2, 3), np.uint8)
-    coords = make_views(image, 8, grid, config, seed, "synthetic").coords
+    coords = make_views(image, 8, grid, config, seed).coords
     direction = rng.uniform(-waves, waves, (channels, 2))
     content = np.sin(2 * np.pi * (coords @ direction.T) + rng.uniform(0, 2 * np.pi, channels))
     offset = artifact * rng.standard_normal((*grid, channels))
@@ -62,10 +62,8 @@ class PatchMeans:
         self.mix = rng.standard_normal((3, channels))
         self.artifact = strength * rng.standard_normal((*grid, channels))
         self.artifact -= self.artifact.mean((0, 1))
-        self.batch_sizes = []
 
     def extract(self, images):
-        self.batch_sizes.append(len(images))
         h, w = self.grid
         patches = images.astype(np.float64).reshape(len(images), h, self.image_side // h, w, self.image_side // w, 3)
         tokens = patches.mean((2, 4)) / 64 @ self.mix + self.artifact

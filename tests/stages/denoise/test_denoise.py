@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from stages.backbone.interface import Features
 from stages.denoise.config import DenoiseConfig, DenoiserConfig, heads_for
-from stages.denoise.denoise import EXTRACT_BATCH, chosen_images, denoise_image
+from stages.denoise.denoise import Denoised, chosen_images, denoise_images
 from stages.denoise.leakage import positional_leakage
 from stages.types import UserError
 from tests.stages.denoise.synthetic import PatchMeans, picture
@@ -17,26 +17,31 @@ from tests.stages.denoise.synthetic import PatchMeans, picture
 DIGEST = "0123456789abcdef"
 
 
+def denoise_image(image, backbone, config, seed=0, digest=DIGEST) -> Denoised:
+    """One image, its error raised."""
+    (found,) = denoise_images([image], [digest], backbone, config, seed)
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
 def test_artifact_of_a_backbone_is_found_and_taken_off():
     backbone = PatchMeans()
     clean = PatchMeans(strength=0)
     image = picture(64)
-    found = denoise_image(image, backbone, DenoiseConfig(views=24, artifact_ridge=0), 0, DIGEST)
-    truth = denoise_image(image, clean, DenoiseConfig(views=24), 0, DIGEST).raw
+    found = denoise_image(image, backbone, DenoiseConfig(views=24, artifact_ridge=0))
+    truth = denoise_image(image, clean, DenoiseConfig(views=24)).raw
     assert np.linalg.norm(found.artifact - backbone.artifact) < 0.1 * np.linalg.norm(backbone.artifact)
     # the rest is bending energy at the corners, which few crops show
     assert np.linalg.norm(found.clean - truth) < 0.4 * np.linalg.norm(found.raw - truth)
     assert found.raw.shape == found.clean.shape == found.artifact.shape == (8, 8, 6) and found.residual.shape == (8, 8)
     assert np.allclose(np.linalg.norm(found.raw - found.clean - found.artifact, axis=-1), found.residual, atol=1e-4)
     assert found.diagnostics["held_out_r2"] > 0.95
-    assert max(backbone.batch_sizes) <= EXTRACT_BATCH
 
 
 def test_raw_tokens_are_those_of_the_image_itself():
     backbone, image = PatchMeans(), picture(32)
-    assert (
-        denoise_image(image, backbone, DenoiseConfig(views=6), 0, DIGEST).raw == backbone.extract(image[None]).tokens[0]
-    ).all()
+    assert (denoise_image(image, backbone, DenoiseConfig(views=6)).raw == backbone.extract(image[None]).tokens[0]).all()
 
 
 def test_same_arguments_same_bytes_and_seed_and_crops_count():
@@ -59,9 +64,9 @@ def test_same_arguments_same_bytes_and_seed_and_crops_count():
 def test_faulty_images_are_refused_by_name_and_value():
     config = DenoiseConfig(views=6)
     with pytest.raises(UserError, match="image 0123456789ab: every pixel is 7"):
-        denoise_image(np.full((32, 32, 3), 7, np.uint8), PatchMeans(), config, 0, DIGEST)
+        denoise_image(np.full((32, 32, 3), 7, np.uint8), PatchMeans(), config)
     with pytest.raises(UserError, match="5 x 5 pixels are fewer than the backbone's 8 x 8 patches"):
-        denoise_image(picture(5), PatchMeans(), config, 0, DIGEST)
+        denoise_image(picture(5), PatchMeans(), config)
 
     class Broken(PatchMeans):
         def extract(self, images):
@@ -70,26 +75,46 @@ def test_faulty_images_are_refused_by_name_and_value():
             return Features(tokens, None)
 
     with pytest.raises(UserError, match=r"image 0123456789ab: 6 of 384 tokens are NaN or infinite"):
-        denoise_image(picture(32), Broken(), config, 0, DIGEST)
+        denoise_image(picture(32), Broken(), config)
     with pytest.raises(ValueError, match="uint8"):
-        denoise_image(picture(32).astype(np.float32), PatchMeans(), config, 0, DIGEST)
+        denoise_image(picture(32).astype(np.float32), PatchMeans(), config)
+
+
+def test_a_bad_image_does_not_stop_the_others_nor_change_them():
+    config, backbone = DenoiseConfig(views=6), PatchMeans()
+    images = [picture(32), np.full((32, 32, 3), 7, np.uint8), picture(5), picture(48)]
+    found = denoise_images(images, ["a", "b", "c", "d"], backbone, config, 0)
+    assert [isinstance(one, UserError) for one in found] == [False, True, True, False]
+    assert "image b: every pixel is 7" in str(found[1]) and "image c: 5 x 5 pixels" in str(found[2])
+    alone = denoise_image(images[3], backbone, config, digest="d")
+    assert found[3].clean.tobytes() == alone.clean.tobytes()
+
+
+def test_what_decides_one_image_leaves_out_the_number_of_images_and_the_other_solver():
+    base = DenoiseConfig().of_one_image()
+    assert DenoiseConfig(images=9, probe_images=5, neural_field={"steps": 50}).of_one_image() == base
+    assert DenoiseConfig(shared_artifact=True).of_one_image() != base
+    neural = DenoiseConfig(solver="neural_field").of_one_image()
+    assert DenoiseConfig(solver="neural_field", passes=9, smoothness=(3.0,)).of_one_image() == neural != base
+    assert DenoiseConfig(solver="neural_field", neural_field={"steps": 50}).of_one_image() != neural
+    with pytest.raises(ValidationError, match="shared_artifact needs solver: least_squares"):
+        DenoiseConfig(solver="neural_field", shared_artifact=True)
 
 
 def test_a_grid_that_is_not_square_and_an_image_of_another_shape():
     backbone = PatchMeans(side=32, grid=(8, 4))
-    found = denoise_image(picture(64)[:48], backbone, DenoiseConfig(views=12), 0, DIGEST)
+    found = denoise_image(picture(64)[:48], backbone, DenoiseConfig(views=12))
     assert found.clean.shape == (8, 4, 6) and np.isfinite(found.clean).all()
 
 
 def test_chosen_images_are_stable_when_more_come():
     ids = [f"{i:064x}" for i in range(100)]
-    config = DenoiseConfig(images=20)
-    chosen = chosen_images(ids, config, 0)
-    assert len(chosen) == 20 and chosen == sorted(chosen) and chosen != chosen_images(ids, config, 1)
-    assert {ids[i] for i in chosen} == {ids[::-1][i] for i in chosen_images(ids[::-1], config, 0)}
+    chosen = chosen_images(ids, 20, 0)
+    assert len(chosen) == 20 and chosen == sorted(chosen) and chosen != chosen_images(ids, 20, 1)
+    assert {ids[i] for i in chosen} == {ids[::-1][i] for i in chosen_images(ids[::-1], 20, 0)}
     more = ids + [f"{i:064x}" for i in range(1000, 1010)]
-    assert len({more[i] for i in chosen_images(more, config, 0)} - {ids[i] for i in chosen}) <= 6
-    assert chosen_images(ids[:5], config, 0) == [0, 1, 2, 3, 4]
+    assert len({more[i] for i in chosen_images(more, 20, 0)} - {ids[i] for i in chosen}) <= 6
+    assert chosen_images(ids[:5], 20, 0) == [0, 1, 2, 3, 4]
 
 
 def test_leakage_of_positions_and_of_noise():

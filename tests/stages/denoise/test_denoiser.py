@@ -27,17 +27,18 @@ def error(found, clean):
 def test_the_block_computes_what_a_transformer_block_computes():
     """Against torch's own pre-norm encoder layer with the same weights."""
     torch.manual_seed(0)
-    network = Denoiser((3, 4), 8, heads=2, mlp_ratio=2.0)
+    network = Denoiser((3, 4), 8, heads=2, mlp_ratio=2.0, blocks=1)
+    block = network.blocks[0]
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     layer = torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True)
     state = {
-        "self_attn.in_proj_weight": network.qkv.weight, "self_attn.in_proj_bias": network.qkv.bias,
-        "self_attn.out_proj.weight": network.out.weight, "self_attn.out_proj.bias": network.out.bias,
-        "linear1.weight": network.up.weight, "linear1.bias": network.up.bias,
-        "linear2.weight": network.down.weight, "linear2.bias": network.down.bias,
-        "norm1.weight": network.norm1.weight, "norm1.bias": network.norm1.bias,
-        "norm2.weight": network.norm2.weight, "norm2.bias": network.norm2.bias,
+        "self_attn.in_proj_weight": block.qkv.weight, "self_attn.in_proj_bias": block.qkv.bias,
+        "self_attn.out_proj.weight": block.out.weight, "self_attn.out_proj.bias": block.out.bias,
+        "linear1.weight": block.up.weight, "linear1.bias": block.up.bias,
+        "linear2.weight": block.down.weight, "linear2.bias": block.down.bias,
+        "norm1.weight": block.norm1.weight, "norm1.bias": block.norm1.bias,
+        "norm2.weight": block.norm2.weight, "norm2.bias": block.norm2.bias,
     }  # fmt: skip
     layer.load_state_dict(state)
     tokens = torch.randn(2, 3, 4, 8)
@@ -73,11 +74,19 @@ def test_same_arguments_same_bytes_and_every_parameter_counts():
     assert run() == base
     changes = [
         {"seed": 1}, {"epochs": 3}, {"batch": 3}, {"learning_rate": 1e-3}, {"weight_decay": 1.0}, {"warmup": 0.5},
-        {"cosine_weight": 0.2}, {"mlp_ratio": 2.0}, {"validation_share": 0.5},
+        {"cosine_weight": 0.2}, {"mlp_ratio": 2.0}, {"validation_share": 0.5}, {"blocks": 0}, {"blocks": 2},
     ]  # fmt: skip
     for change in changes:
         assert run(**change) != base, change
     assert train_denoiser(raw, clean, SMALL.model_copy(update={"heads": 4}), 0).info["heads"] == 4
+
+
+def test_without_a_block_the_mean_artifact_is_taken_off_and_no_more():
+    raw, clean = pairs(12)
+    fitted = train_denoiser(raw, clean, SMALL.model_copy(update={"blocks": 0, "learning_rate": 1e-6}), 0)
+    taken = apply_denoiser(fitted, "cpu")(raw) - raw
+    assert np.abs(taken - taken[0]).max() < 1e-5  # the same of every image
+    assert np.abs(taken[0] - (clean - raw).mean(0)).max() < 0.3 * np.abs(taken[0]).max()
 
 
 def test_patience_ends_training_early():
