@@ -94,19 +94,25 @@ def metrics_markdown(metrics: Metrics) -> str:
 def denoising_lines(found: Mapping[str, Any]) -> list[str]:
     """What the stage `probe` found, in a few lines."""
     lines = []
-    if found["positional_leakage"] is not None:
-        shown = ", ".join(
-            f"{name.replace('_', ' ')} {value:.3f}" for name, value in found["positional_leakage"].items()
-        )
+    leakage = found["positional_leakage"]
+    if leakage is not None:
+        kinds = ("raw", "mean_artifact", "stage_1", "denoiser")
+        shown = ", ".join(f"{_words(kind)} {_number(leakage[kind], 3)}" for kind in kinds)
         lines.append(f"positional leakage (R², lower is better): {shown}")
     for category, values in found["nearest_neighbour"].items():
         if values is not None:
-            shown = ", ".join(
-                f"{name.replace('_', ' ')} {_number(one['value'], 3)} [{_interval(one['ci'])}]"
-                for name, one in values.items()
-            )
+            kinds = ("raw", "mean_artifact", "clean", "difference")
+            shown = ", ".join(f"{_words(kind)} {_figure(values[kind])}" for kind in kinds)
             lines.append(f"{category}: image AUROC of the nearest neighbour among features: {shown}")
     return lines
+
+
+def _words(name: str) -> str:
+    return {"difference": "clean - raw"}.get(name, name.replace("_", " "))
+
+
+def _figure(one: Mapping[str, Any]) -> str:
+    return f"{one['value']:.3f} [{one['ci'][0]:.3f}, {one['ci'][1]:.3f}]"
 
 
 def _columns(lines: list[list[str]]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stages.backbone.interface import Backbone
     from stages.denoise.decomposition import Terms
 
-CHUNK = {"cpu": 2, "cuda": 16}
+CHUNK = {"cpu": 4, "cuda": 16}
 """Images that a worker gets at once; on a GPU they are solved together."""
 
 MODULES = """banded batched batched_equations decomposition denoise grid least_squares neural_field neural_modules
@@ -47,6 +47,13 @@ class DenoiseWork:
     config: DenoiseConfig
     seed: int
     device: str
+
+    def keys(self, digests: Iterable[str]) -> list[str]:
+        """Item keys of images."""
+        code = code_version(*CODE, "stages.backbone", "stages.download.images")
+        parameters = {"denoise": self.config.of_one_image(), "seed": self.seed, "device": self.device}
+        weights = self.backbone.info["digest"]
+        return [item_key(image=sha, weights=weights, parameters=parameters, code=code) for sha in digests]
 
     @cached_property
     def _loaded(self) -> Backbone:
@@ -94,15 +101,7 @@ def denoise(params: Params) -> None:
     images = images[["path", "sha256", "category", "split"]].reset_index(drop=True)
     fitted, _ = load_fitted(paths.BACKBONE)
     work = DenoiseWork(fitted, config, params.seed, device_named(params.compute.device))
-    keys = [
-        item_key(
-            image=digest,
-            weights=fitted.info["digest"],
-            parameters={"denoise": config.of_one_image(), "seed": params.seed, "device": work.device},
-            code=code_version(*CODE, "stages.backbone", "stages.download.images"),
-        )
-        for digest in images["sha256"]
-    ]
+    keys = work.keys(images["sha256"])
     cache = open_cache(params.compute)
 
     def payload(i: int) -> tuple[str, bytes]:
