@@ -39,7 +39,7 @@ def test_quick(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
     content = json.loads(file.read_text())
     assert content["name"] == name
     assert set(content["summary"]) >= SUMMARY[name]
-    signed = ("r2_gap_", "gain_")
+    signed = ("r2_gap_", "gain_", "cost_ratio")  # differences, which may be noise in a small run
     assert all(value > 0 or name.startswith(signed) for name, value in content["summary"].items())
     assert content["rows"]
     assert content["machine"]

@@ -17,7 +17,19 @@ import pytest
 from stages.detectors.registry import CONFIGS
 from tests.conftest import change_params, make_project
 
-OUTPUTS = ("raw", "backbone", "features", "denoised", "models", "inputs", "maps", "predictions", "plots", "metrics")
+OUTPUTS = (
+    "raw",
+    "backbone",
+    "features",
+    "denoised",
+    "models",
+    "probe",
+    "inputs",
+    "maps",
+    "predictions",
+    "plots",
+    "metrics",
+)
 
 
 def digests(project: Path) -> dict[str, str]:
@@ -146,6 +158,25 @@ def committed(
     return project
 
 
+def test_with_a_frozen_backbone_a_new_image_costs_itself(
+    runs: tuple[Path, Path, str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    project = tmp_path / "copy"
+    shutil.copytree(runs[1], project, symlinks=True)
+    graph = project / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("  pretrain:\n", "  pretrain:\n    frozen: true\n"))
+    shutil.copy(project / "data/own/normal/n0.png", project / "data/own/normal/n1_more.png")
+    with (project / "data/own/normal/n1_more.png").open("ab") as file:
+        file.write(b"other bytes, same picture")
+    denoise = {"denoise": {"images": 20}}  # all of them, as a choice of few may leave the new one out
+    change_params(project, denoise)
+    for _ in range(2):
+        result = command(project, environment, "burnish", "run", "features", "denoise")
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert json.loads((project / "data/logs/features.counts.json").read_text()) == {"cached": 8, "computed": 1}
+    assert json.loads((project / "data/logs/denoise.counts.json").read_text()) == {"cached": 4, "computed": 2}
+
+
 DIES = """
 import os, signal, sys
 from pathlib import Path
@@ -169,7 +200,7 @@ stage_io.run(sys.argv[2], *sys.argv[3:])
     ("stage", "options", "output", "items"),
     [
         ("features", (), "features/raw", 8),
-        ("denoise", (), "denoised", 3),
+        ("denoise", (), "denoised", 4),
         ("clean_features", (), "features/clean", 8),
         ("infer", ("tile", "intra"), "maps/tile/intra", 4),
     ],

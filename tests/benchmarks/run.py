@@ -1,6 +1,6 @@
 """The whole pipeline with its default parameters in a fresh clone: cold, then unchanged, then `dvc repro` unchanged.
 
-    python -m tests.benchmarks.run --json FILE [--quick]
+    python -m tests.benchmarks.run --json FILE [--quick] [--keep FOLDER]
 
 `--quick`: the tests' tiny project with one detector instead of the default parameters. Only committed code is measured.
 """
@@ -65,11 +65,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--keep", type=Path, help="clone to this folder and leave it there, instead of a temporary one")
     options = parser.parse_args()
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     run, repro = [sys.executable, "-m", "pipeline", "run"], ["dvc", "repro"]
     with tempfile.TemporaryDirectory() as scratch:
-        project = Path(scratch) / "project"
+        project = options.keep or Path(scratch) / "project"
         if options.quick:
             make_project(project)
             change_params(project, {"detectors": ["pca"]})
