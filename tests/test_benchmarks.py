@@ -19,6 +19,7 @@ SUMMARY = {
         *("cpu_ratio_min", "cpu_ratio_median", "r2_gap_min"),
         *("solve_37_cpu_s", "solve_37_peak_mb", "solve_14_cpu_s"),
     },
+    "denoiser": {"positional_leakage_raw", "positional_leakage_denoiser", "image_auroc_raw", "image_auroc_denoiser"},
     "shared_artifact": {"gain_4_views", "gain_8_views", "gain_20_views"},
     "incremental": {"items_added", "items_computed", "cost_ratio"},
 }
@@ -39,7 +40,7 @@ def test_quick(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
     content = json.loads(file.read_text())
     assert content["name"] == name
     assert set(content["summary"]) >= SUMMARY[name]
-    signed = ("r2_gap_", "gain_", "cost_ratio")  # differences, which may be noise in a small run
+    signed = ("r2_gap_", "gain_", "cost_ratio", "positional_leakage")  # differences, which may be noise in a small run
     assert all(value > 0 or name.startswith(signed) for name, value in content["summary"].items())
     assert content["rows"]
     assert content["machine"]

@@ -68,13 +68,15 @@ class DenoiseConfig(Config):
     solver: Literal["least_squares", "neural_field"] = "least_squares"
     """`least_squares`: exact, a tenth of a second an image; `neural_field`: the paper's optimisation, to compare."""
     shared_artifact: bool = False
-    """The artifact of each image is drawn to that of all images together instead of to 0 (`least_squares` only)."""
+    """The artifact of each image is drawn to that of all images together instead of to 0 (`least_squares` only). Worth
+    it with few views: set `artifact_ridge` to 16 with it."""
     nodes_per_patch: int = Field(2, ge=1, le=8)
     """r: the content field has r * h + 1 by r * w + 1 nodes; more nodes follow finer content and cost more time."""
     smoothness: tuple[Smoothness, ...] = Field((0.01, 0.1, 1.0), min_length=1, max_length=32)
     """Candidate weights lambda of the bending energy; of several, each image takes the best on its held-out views."""
     artifact_ridge: float = Field(1.0, ge=0, le=1e6)
-    """mu: weight of |G|^2, in tokens: a position seen in V views has its artifact shrunk by about V / (V + mu)."""
+    """mu: weight of |G|^2, in tokens: a position seen in V views has its artifact shrunk by about V / (V + mu). With
+    `shared_artifact` it draws to the shared one, and 16 was best (README.md beside this file)."""
     robust_constant: float = Field(6.0, gt=0, le=1e6)
     """c: a token whose residual is c times the median one counts half. Small values throw good tokens away."""
     passes: int = Field(3, ge=1, le=20)
