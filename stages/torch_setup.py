@@ -1,16 +1,29 @@
 """Import this before timm, lightning or torchvision.
 
-torchvision from the package index is compiled against CUDA; beside a CPU-only torch its operators are missing and its
-import fails. Declaring the schemas of the two that it registers at import is enough; we call neither.
+torchvision from the package index is compiled against CUDA; beside a CPU-only torch its library cannot be loaded, its
+operators are missing and its import fails. Declaring the schemas of the two that it registers at import is enough; we
+call neither. Beside the torch that it belongs to, its library is loaded here, as its import would: a schema that is
+declared first and registered then ends the process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
+
+def _load_operators() -> None:
+    spec = find_spec("torchvision")
+    for library in Path(spec.origin).parent.glob("_C*.so") if spec and spec.origin else ():
+        with suppress(OSError):
+            torch.ops.load_library(str(library))
+
+
+_load_operators()
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
 for _name in ("nms", "qnms"):
     if not hasattr(torch.ops.torchvision, _name):

@@ -77,6 +77,9 @@ class DenoiseWork:
                 "residual": done.residual.astype(np.float32),
                 "diagnostics": _text(json.dumps(dict(done.diagnostics), sort_keys=True)),
             }
+            if not all(np.isfinite(item[name]).all() for name in ("raw", "clean", "artifact")):
+                yield {"fault": _text("tokens are beyond 65,504, the most that float16 holds; check the backbone")}
+                continue
             if done.terms is not None:
                 item |= {"schur": done.terms.schur, "right": done.terms.right, "response": done.terms.response}
             yield item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.fan_out import fan_out
@@ -19,7 +21,7 @@ from pipeline.stage_io.session import bar, open_cache, report_counts
 from stages.array_store import RowWriter
 from stages.download.images import decode, to_square
 from stages.item_cache import Item, code_version, item_key
-from stages.types import Fitted, batches
+from stages.types import Fitted, UserError, batches
 
 if TYPE_CHECKING:
     from stages.backbone.interface import Backbone
@@ -53,10 +55,21 @@ class FeaturesWork:
         for part in batches(len(payloads), 1 if self.device == "cpu" else len(payloads)):
             found = self._loaded.extract(np.stack([to_square(decode(file), side) for file in payloads[part]]))
             for i, tokens in enumerate(found.tokens):
-                item = {"tokens": tokens.astype(np.float16)}
+                item = {"tokens": _checked(tokens.astype(np.float16), payloads[part][i])}
                 if found.attention is not None:
                     item["attention"] = found.attention[i].astype(np.float16)
                 yield item
+
+
+def _checked(tokens: NDArray[np.float16], file: bytes) -> NDArray[np.float16]:
+    """The tokens (h, w, C) of an image, if all are numbers."""
+    wrong = int((~np.isfinite(tokens)).any(-1).sum())
+    if wrong:
+        raise UserError(
+            f"image {hashlib.sha256(file).hexdigest()[:12]}: {wrong} of {tokens[..., 0].size} tokens are NaN, infinite "
+            "or beyond 65,504; check the backbone's weights"
+        )
+    return tokens
 
 
 def features(params: Params) -> None:

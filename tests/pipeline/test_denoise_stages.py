@@ -162,6 +162,24 @@ def test_a_bad_image_is_recorded_and_the_denoiser_does_not_see_it(
     assert Path("data/models/denoiser/model.safetensors").is_file()
 
 
+def test_features_that_are_no_numbers_are_refused_by_image(ready: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    from stages.backbone.load import digest_of
+
+    weights, text = Path("data/backbone/model.safetensors"), Path("data/backbone/model.json")
+    arrays, content = load_file(weights), json.loads(text.read_text())
+    arrays["standardise.mean"][3] = np.nan
+    content["info"]["digest"] = digest_of(arrays, content["info"]["architecture"])
+    save_file(arrays, weights)
+    text.write_text(json.dumps(content))
+    sha = pd.read_parquet("data/raw/manifest.parquet")["sha256"][0]
+    with pytest.raises(UserError, match=rf"image {sha[:12]}: 36 of 36 tokens are NaN, infinite or beyond 65,504"):
+        stage_io.run("features")
+    with pytest.raises(UserError, match=r"not one of the training images could be denoised; .* tokens are NaN"):
+        stage_io.run("denoise")
+
+
 def test_without_one_good_training_image_it_stops_and_says_why(ready: Path) -> None:
     for path in Path("data/raw/images").rglob("*.png"):
         Image.fromarray(np.full((40, 40), 7, np.uint8)).save(path)
