@@ -80,6 +80,11 @@ _SECTIONS: dict[str, Any] = {name: (config, config.model_validate({})) for name,
 _WholeParams = create_model("Params", __base__=Params, **_SECTIONS)
 
 
+def defaults() -> dict[str, Any]:
+    """Every key with its default, as JSON values."""
+    return _WholeParams().model_dump(mode="json")
+
+
 def load_params(path: Path = paths.PARAMS) -> Params:
     """Read and check the parameters.
 
