@@ -194,7 +194,7 @@ def use_profile(
     """Write the sizes of a profile into params.yaml, in place; comments and all other keys stay.
 
     [cyan]cpu[/cyan]: the defaults, minutes on two cores. [cyan]gpu[/cyan]: larger sizes of the same, not tuned.
-    [cyan]paper[/cyan]: what the papers of EAR, InTra and DVT name; days, and a download of DINOv2.
+    [cyan]paper[/cyan]: the sizes of the papers of EAR, InTra and DVT; it needs a GPU, days, and a download of DINOv2.
     """
     with _faults_in_one_line():
         from pipeline.profiles import use

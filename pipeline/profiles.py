@@ -76,7 +76,8 @@ PROFILES: dict[str, Changes] = {
         },
     },
 }
-"""`cpu`: the defaults. `gpu`: larger sizes of the same. `paper`: what the papers name, where they name it."""
+"""`cpu`: the defaults. `gpu`: larger sizes of the same, not tuned. `paper`: the papers' sizes; where one names none (EAR's
+network and epochs), of that order."""
 
 
 def use(name: str, path: Path = paths.PARAMS) -> list[str]:
@@ -173,11 +174,8 @@ def _section(content: Any, key: tuple[str, ...]) -> tuple[Any, str]:
 def _scalar(value: Any) -> Any:
     """The value; a float as 2.0e-06, since YAML 1.1 takes 2e-06 for text."""
     text = repr(value)
-    return (
-        _yaml().load(text.replace("e", ".0e"))
-        if isinstance(value, float) and "e" in text and "." not in text
-        else value
-    )
+    dotless = isinstance(value, float) and "e" in text and "." not in text
+    return _yaml().load(text.replace("e", ".0e")) if dotless else value
 
 
 def _yaml() -> Any:
