@@ -76,8 +76,8 @@ PROFILES: dict[str, Changes] = {
         },
     },
 }
-"""`cpu`: the defaults. `gpu`: larger sizes of the same, not tuned. `paper`: the papers' sizes; where one names none (EAR's
-network and epochs), of that order."""
+"""`cpu`: the defaults. `gpu`: larger sizes of the same, not tuned. `paper`: the papers' sizes; where one names none
+(EAR's network and epochs), of that order."""
 
 
 def use(name: str, path: Path = paths.PARAMS) -> list[str]:
