@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,6 +112,15 @@ def _one_line(error: Exception) -> str:
     return text if len(text) <= 600 else text[:600] + " ..."
 
 
+def _check_names(wanted: Sequence[str], stages: Sequence[str]) -> None:
+    """Raise UserError for a plain name that is no stage's; whatever else DVC takes for a target is its own matter."""
+    boxes = list(dict.fromkeys(stage.partition("@")[0] for stage in stages))
+    for name in wanted:
+        if re.fullmatch(r"[\w-]+(@[\w-]+)?", name) and name not in stages and name not in boxes:
+            members = [stage for stage in stages if stage.startswith(f"{name.partition('@')[0]}@")]
+            raise UserError(f"there is no stage {name!r} in dvc.yaml; there are {', '.join(sorted(members or boxes))}")
+
+
 def read_graph(root: Path, targets: Sequence[str] = (), force: Sequence[str] = (), *, check: bool = True) -> StageGraph:
     """Read dvc.yaml through DVC.
 
@@ -127,6 +137,7 @@ def read_graph(root: Path, targets: Sequence[str] = (), force: Sequence[str] = (
 
     with open_repo(root) as repo:
         graph = get_active_graph(repo.index.graph)
+        _check_names((*targets, *force), [stage.addressing for stage in repo.index.graph])
         # The same three steps as `dvc repro`, so that the order is the same, ties included.
         steps = plan_repro(graph, collect_stages(repo, list(targets) or ["dvc.yaml"]))
         forced = {stage.addressing for stage in collect_stages(repo, list(force))} if force else set()

@@ -51,7 +51,11 @@ def test_staleness_and_what_lies_downstream(complete: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("targets", "force", "says"),
-    [(["nothing"], [], "nothing"), ([], ["nothing"], "nothing"), (["left"], ["score"], "score.*add it to the targets")],
+    [
+        (["nothing"], [], "no stage .nothing. in dvc.yaml; there are .*left, .*train"),
+        ([], ["train@mono-z"], "no stage .train@mono-z.*; there are train@mono-x, train@mono-y"),
+        (["left"], ["score"], "score.*add it to the targets"),
+    ],
 )
 def test_unknown_names(project: Path, targets: list[str], force: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
