@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="clone to this folder and leave it there, instead of a temporary one")
     options = parser.parse_args()
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("OMP_NUM_THREADS", None)  # the tests' one thread: a user's run has as many as there are cores
     run, repro = [sys.executable, "-m", "pipeline", "run"], ["dvc", "repro"]
     with tempfile.TemporaryDirectory() as scratch:
         project = options.keep or Path(scratch) / "project"
