@@ -286,7 +286,7 @@ def test_closing_ends_the_workers(tmp_path: Path, log: Path) -> None:
 
 
 STAGE = """
-import os, sys, threading
+import os, signal, sys, threading
 from dataclasses import dataclass
 from pipeline.fan_out import fan_out
 from pipeline.params import ComputeConfig
@@ -299,6 +299,7 @@ class Hangs:
         threading.Event().wait()
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes start with it ignored
     keys = [f"{i:064x}" for i in range(40)]
     list(fan_out(ComputeConfig(executor="processes:2"), ItemCache(sys.argv[1]), keys, str, Hangs(), 4))
 """
