@@ -9,7 +9,6 @@ import platform
 import queue
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -41,11 +40,14 @@ SAME = "workers need the packages and the code of this project: install them the
 def dask_pool(address: str, job: Job) -> Iterator[Pool]:
     """The workers of a scheduler at `tcp://host:port`; what is under way is cancelled when the block ends."""
     job.cache.create()
-    pool = _DaskPool(address, job)
+    client = _connect(address)
     try:
-        yield pool
+        yield _DaskPool(client, address, job)
     finally:
-        pool.close()
+        with suppress(Exception):  # the scheduler may be gone
+            client.cancel(list(client.futures), force=True)
+        with suppress(Exception):
+            client.close()
 
 
 class _DaskPool:
@@ -53,15 +55,10 @@ class _DaskPool:
     (dask/distributed#3149), while a task is done again. Payloads are arguments of their task for the same reason.
     """
 
-    def __init__(self, address: str, job: Job) -> None:
-        self._address, self._name = address, uuid4().hex
-        self._client = _connect(address)
-        try:
-            self.check_workers(since=time.monotonic(), patience_s=START_S)
-            self._job = self._submit(bytes, pickle.dumps(job))
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, client: Any, address: str, job: Job) -> None:
+        self._client, self._address, self._name = client, address, uuid4().hex
+        self.wait_for_workers(START_S)
+        self._job = self._submit(bytes, pickle.dumps(job))
 
     @property
     def workers(self) -> int:
@@ -74,12 +71,6 @@ class _DaskPool:
     def restart(self) -> None:
         """Nothing to do: the scheduler gives a dead worker's tasks to others."""
 
-    def close(self) -> None:
-        with suppress(Exception):  # the scheduler may be gone
-            self._client.cancel(list(self._client.futures), force=True)
-        with suppress(Exception):
-            self._client.close()
-
     def _submit(self, function: Any, *arguments: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that images and weights make large tasks
@@ -91,16 +82,17 @@ class _DaskPool:
         except Exception as fault:
             raise self._lost() from fault
 
-    def check_workers(self, since: float, patience_s: float) -> float:
-        """The time, once there is a worker. Raises UserError where there has been none from `since` for so long."""
-        while not self._count():
-            if time.monotonic() > since + patience_s:
-                raise UserError(
-                    f"compute.executor: the Dask scheduler at {self._address} has had no worker for {patience_s:g} s; "
-                    f"start some with `dask worker {self._address} --nworkers N --nthreads 1`"
-                )
-            time.sleep(0.2)
-        return time.monotonic()
+    def wait_for_workers(self, patience_s: float) -> None:
+        """Return once there is a worker. Raises UserError where there is none for so long."""
+        try:
+            self._client.wait_for_workers(1, timeout=patience_s)
+        except TimeoutError as fault:
+            raise UserError(
+                f"compute.executor: the Dask scheduler at {self._address} has had no worker for {patience_s:g} s; "
+                f"start some with `dask worker {self._address} --nworkers N --nthreads 1`"
+            ) from fault
+        except Exception as fault:
+            raise self._lost() from fault
 
     def _lost(self) -> UserError:
         return UserError(
@@ -131,14 +123,13 @@ class _Answer:
         self._pool, self._future = pool, future
 
     def result(self) -> list[Item]:
-        since = time.monotonic()
         while True:
             try:
                 items: list[Item] = self._future.result(timeout=LOOK_S)
             except TimeoutError as fault:
                 if self._future.status == "error":  # the work's own TimeoutError
                     raise self._pool.in_words(fault) from fault
-                since = self._pool.check_workers(since, PATIENCE_S)
+                self._pool.wait_for_workers(PATIENCE_S)
             except (Exception, CancelledError) as fault:
                 raise self._pool.in_words(fault) from fault
             else:

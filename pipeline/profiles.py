@@ -92,7 +92,7 @@ def use(name: str, path: Path = paths.PARAMS) -> list[str]:
         raise UserError(f"no profile {name!r}; there are {', '.join(PROFILES)}")
     load_params(path)
     yaml = _yaml()
-    content = yaml.load(path.read_text())
+    content = yaml.load(path.read_text()) or {}
     chosen, plain, said = dict(_leaves(PROFILES[name])), dict(_leaves(defaults())), []
     for key in dict.fromkeys(key for profile in PROFILES.values() for key, _ in _leaves(profile)):
         section, last = _section(content, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,8 @@ def train_denoiser(params: Params) -> None:
             fitted = train(raw, clean, params.denoiser, params.seed, session)
             save_fitted(folder, fitted)
         if params.distill.epochs:
-            key = digest_of(key, params.distill.model_dump(mode="json"), code_version("stages.backbone"))
+            learnt = json.loads(paths.NORMALS.read_text())  # all normal images, more than stage 1 ran on
+            key = digest_of(key, learnt, params.distill.model_dump(mode="json"), code_version("stages.backbone"))
             with training("distill", folder / "distilled" / "curves", device, key) as session:
                 save_fitted(folder / "distilled", _distilled(params, backbone, fitted, session))
 

@@ -56,6 +56,9 @@ def test_missing_keys_are_added(file: Path) -> None:
     use("gpu", file)
     assert load_params(file).model_dump()["intra"]["width"] == 256
     assert "# mine" in file.read_text()
+    file.write_text("")
+    use("gpu", file)
+    assert load_params(file).model_dump()["intra"]["width"] == 256
 
 
 def test_what_cannot_be_is_refused_and_the_file_stays(file: Path) -> None:
