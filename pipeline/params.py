@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, create_model, field_validator
 
 from pipeline import paths
+from stages.audit.config import AuditConfig
 from stages.backbone.config import BackboneConfig, DistillConfig
 from stages.denoise.config import DenoiseConfig, DenoiserConfig
 from stages.detectors.interface import DetectorConfig
@@ -51,6 +52,7 @@ class Params(Config):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Everything random derives from it."""
     data: DataConfig = DataConfig()
+    audit: AuditConfig = AuditConfig()
     backbone: BackboneConfig = BackboneConfig()
     denoise: DenoiseConfig = DenoiseConfig()
     denoiser: DenoiserConfig = DenoiserConfig()

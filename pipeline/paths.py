@@ -19,6 +19,7 @@ CLEAN = DATA / "features" / "clean"
 DENOISED = DATA / "denoised"
 DENOISER = DATA / "models" / "denoiser"
 PROBE = DATA / "probe"
+AUDIT = DATA / "audit"
 
 INPUTS = DATA / "inputs"
 PREDICTIONS = DATA / "predictions"

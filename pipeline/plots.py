@@ -73,6 +73,18 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two images side by side."""
+
+    left: NDArray[np.uint8]
+    """(S, S, 3)"""
+    right: NDArray[np.uint8]
+    """(S, S, 3)"""
+    caption: str
+    """Beside them; lines separated by a newline."""
+
+
+@dataclass(frozen=True)
 class Denoised:
     """One line of a picture of what denoising did."""
 
@@ -195,6 +207,22 @@ def draw_gallery(cases: Sequence[Case], title: str, path: Path) -> None:
                 if name in case.pictures:
                     _picture(axes, case.pictures[name])
             line[-1].text(0.0, 0.5, case.caption, va="center", ha="left", fontsize=8.5, color=INK)
+
+
+def draw_pairs(pairs: Sequence[Pair], title: str, path: Path) -> None:
+    """Pairs of images one below the other as PNG."""
+    rows = max(len(pairs), 1)
+    with _figure(path, 6.6, 0.75 + 1.9 * rows) as figure:
+        figure.suptitle(title, x=0.02, ha="left", color=INK, fontsize=11, fontweight="bold")
+        grid = figure.subplots(rows, 3, squeeze=False, width_ratios=[1.0, 1.0, 1.4])
+        for axes in grid.flat:
+            axes.axis("off")
+        if not pairs:
+            _nothing(grid[0][1], "none found")
+        for line, pair in zip(grid, pairs, strict=False):
+            line[0].imshow(pair.left)
+            line[1].imshow(pair.right)
+            line[2].text(0.0, 0.5, pair.caption, va="center", ha="left", fontsize=8.5, color=INK)
 
 
 def draw_denoising(cases: Sequence[Denoised], title: str, path: Path) -> None:

@@ -130,9 +130,9 @@ def _show_metrics(root: Path) -> None:
             raise UserError(f"{METRICS} is not JSON ({error}): run `burnish run --force score`") from error
         stdout_console().print(metrics_table(metrics))
         for category, detectors in metrics.items():
-            notes = {values.get("threshold_note") for values in detectors.values()} - {None}
-            for note in sorted(notes):
-                print(f"{category}: {note}")
+            for key in ("threshold_note", "leak_note"):
+                for note in sorted({values.get(key) for values in detectors.values()} - {None}):
+                    print(f"{category}: {note}")
     if (root / PROBE / "probe.json").is_file():
         from pipeline.tables import denoising_lines
 

@@ -1,6 +1,7 @@
 """The metrics of a run as a table: on the terminal, and as Markdown for a README.
 
-`interval` is the AUROC's, `cut at` the deployed threshold, `images` normal + defective test images.
+`interval` is the AUROC's, `cut at` the deployed threshold, `leak` the share of good test images with a near-duplicate
+among those that detectors learn from (`!`: more than allowed), `images` normal + defective test images.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ COLUMNS = (
     "cut at",
     "pixel AUROC",
     "AUPRO",
+    "leak",
     "images",
 )
-NOT_ON_TERMINAL = frozenset({"FPR@95"})
+NOT_ON_TERMINAL = frozenset({"FPR@95", "leak"})
 """So that a table without masks fits into 80 columns."""
 
 
@@ -47,6 +49,7 @@ def rows(metrics: Metrics) -> Iterator[tuple[bool, list[str]]]:
             pixels = [_number(values.get(key), 3) for key in ("pixel_auroc", "aupro")]
             counts = f"{values.get('n_test_normal', DASH)}+{values.get('n_test_defect', DASH)}"
             threshold = values.get("threshold")
+            leak = _percent(values.get("leak_fraction")) + ("!" if values.get("leak_note") else "")
             yield (
                 floor,
                 [
@@ -58,6 +61,7 @@ def rows(metrics: Metrics) -> Iterator[tuple[bool, list[str]]]:
                     *rates,
                     DASH if threshold is None else f"{threshold:.4g}",
                     *pixels,
+                    leak,
                     counts,
                 ],
             )

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import stages.torch_setup  # noqa: F401  (before lightning)
 
@@ -91,6 +91,8 @@ def fit(
     patience: int | None,
     seed: int,
     session: Session,
+    keep_best: bool = True,
+    mixed_precision: bool = False,
 ) -> History:
     """Train `task` in place; it ends with its best weights (lowest validation loss), in eval mode, on the CPU.
 
@@ -99,17 +101,19 @@ def fit(
         validation: -> the same batches every time; None keeps the last weights.
         patience: stop after that many epochs without a lower validation loss; None trains all epochs.
         seed: seeds whatever still draws from torch's default generator (dropout), anew each epoch.
+        keep_best: False keeps the last weights, for losses that do not compare over epochs.
+        mixed_precision: half precision, loss scaled, on a GPU; a CPU computes in single precision in any case.
 
     Raises:
         KeyboardInterrupt: as pressed; the last whole epoch stays in the checkpoint.
     """
     module = _Module(task, train, validation, steps_per_epoch * epochs, seed)
-    keeper = _Keeper(session.on_epoch, watched=validation is not None, patience=patience)
+    keeper = _Keeper(session.on_epoch, watched=keep_best and validation is not None, patience=patience)
     callbacks: list[Callback] = [keeper]
     if validation is not None and patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False))
     if session.progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=5))  # the default, rich, is silent where there is no terminal
+        callbacks.append(_Bar(steps_per_epoch))
     with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
@@ -122,6 +126,7 @@ def fit(
         trainer = pl.Trainer(
             default_root_dir=scratch,
             accelerator="gpu" if session.device.startswith("cuda") else "cpu",
+            precision=_precision(session.device, mixed_precision),
             devices=1,
             max_epochs=epochs,
             callbacks=callbacks,
@@ -143,6 +148,25 @@ def fit(
         task.load_state_dict(keeper.best)
     task.cpu().eval()
     return History(epochs=keeper.history, best_epoch=keeper.best_epoch)
+
+
+def _precision(device: str, mixed: bool) -> Literal["16-mixed", "32-true"]:
+    return "16-mixed" if mixed and device.startswith("cuda") else "32-true"
+
+
+class _Bar(TQDMProgressBar):
+    """Shows how many steps an epoch has, which the stream of batches does not say.
+
+    Lightning's default, rich, is silent where there is no terminal.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(refresh_rate=5)
+        self._steps = steps
+
+    @property
+    def total_train_batches(self) -> int:
+        return self._steps
 
 
 def _readable(folder: Path | None) -> str | None:

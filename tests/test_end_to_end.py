@@ -23,6 +23,7 @@ OUTPUTS = (
     "features",
     "denoised",
     "models",
+    "audit",
     "probe",
     "inputs",
     "maps",

@@ -14,6 +14,7 @@ STAGES = {
     "download": ("download", "download"),
     "pretrain": ("pretrain", "pretrain"),
     "features": ("features", "features"),
+    "audit": ("audit", "audit"),
     "denoise": ("denoise", "denoise"),
     "train_denoiser": ("denoiser", "train_denoiser"),
     "clean_features": ("denoiser", "clean_features"),

@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline import paths
 from pipeline.fan_out import fan_out
 from pipeline.params import Params
-from pipeline.stage_io.features import CHUNK, FeaturesWork
+from pipeline.stage_io.features import FeaturesWork
 from pipeline.stage_io.rows import ImageFiles, read_manifest, rows_of
 from pipeline.stage_io.saving import load_fitted, output, save_fitted
 from pipeline.stage_io.session import bar, digest_of, open_cache, report_counts, training
@@ -112,6 +112,5 @@ def _by_backbone(
     fitted, _ = load_fitted(paths.DENOISER / "distilled")
     work = FeaturesWork(fitted, device_named(params.compute.device))
     files = [paths.RAW / path for path in manifest["path"]]
-    return fan_out(
-        params.compute, cache, work.keys(manifest["sha256"]), lambda i: files[i].read_bytes(), work, CHUNK, progress
-    )
+    keys = work.keys(manifest["sha256"])
+    return fan_out(params.compute, cache, keys, lambda i: files[i].read_bytes(), work, work.chunk, progress)

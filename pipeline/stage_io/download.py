@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, fields
 
 import pandas as pd
+from tqdm import tqdm
 
 from pipeline import paths
+from pipeline.executors import cores
 from pipeline.params import Params
 from pipeline.stage_io.inputs import normals
 from pipeline.stage_io.saving import output, write_json
 from pipeline.stage_io.session import bar
-from stages.download.manifest import Rejected, collect
+from stages.download.archive import locate
+from stages.download.found import Rejected
+from stages.download.index import StatIndex
+from stages.download.manifest import ImageRecord, collect
+
+DOWNLOADS = paths.CACHE / "downloads"
+"""Archives, unpacked; and the drawings of source `synthetic`."""
+INDEX = paths.CACHE / "index.sqlite"
+"""What is known of files that have not changed since."""
 
 
 def download(params: Params) -> None:
     """data/raw: images/, masks/, manifest.parquet, rejected.csv."""
+    root = locate(params.data, DOWNLOADS, _bytes_bar(), _say)
     with output(paths.RAW) as folder:
         shown, at = bar("download", 0)
 
@@ -23,9 +35,16 @@ def download(params: Params) -> None:
             shown.total = count
             at(done)
 
-        with shown:
-            records, rejected = collect(params.data, folder, progress)
-        manifest = pd.DataFrame([asdict(record) for record in records])
+        index = StatIndex(INDEX)
+        try:
+            with shown:
+                records, rejected = collect(
+                    params.data, folder, progress, root=root, index=index, threads=cores(), say=_say
+                )
+        finally:
+            index.close()
+        columns = [field.name for field in fields(ImageRecord)]
+        manifest = pd.DataFrame({name: [getattr(record, name) for record in records] for name in columns})
         manifest.to_parquet(folder / paths.MANIFEST.name, index=False)
         write_json(folder / paths.NORMALS.name, normals(manifest))
         columns = [field.name for field in fields(Rejected)]
@@ -33,6 +52,24 @@ def download(params: Params) -> None:
             folder / paths.REJECTED.name, index=False
         )
     _summary(manifest, len(rejected))
+
+
+def _bytes_bar() -> Callable[[str, int, int | None], None]:
+    """A progress function for `locate`: one bar for what is fetched, one for what is unpacked."""
+    bars: dict[str, tqdm] = {}
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        if what not in bars:
+            for other in bars.values():
+                other.close()
+            bars[what] = tqdm(total=total, desc=what, unit="B", unit_scale=True, mininterval=0.5, ncols=90)
+        bars[what].update(done - bars[what].n)
+
+    return progress
+
+
+def _say(line: str) -> None:
+    print(f"download: {line}")
 
 
 def _summary(manifest: pd.DataFrame, rejected: int) -> None:

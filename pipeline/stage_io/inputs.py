@@ -33,7 +33,7 @@ def inputs(params: Params) -> None:
         for category in params.data.categories:
             for stage, splits in SPLITS.items():
                 rows = rows_of(manifest, category, *splits)
-                images = manifest.iloc[rows].to_dict("records")
+                images = manifest.drop(columns="phash").iloc[rows].to_dict("records")  # no detector reads it
                 features: dict[str, str] | None = None
                 for detector in params.detectors:
                     content: dict[str, Any] = {"images": images}

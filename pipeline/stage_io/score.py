@@ -32,12 +32,13 @@ def score(params: Params) -> None:
     metrics: dict[str, Any] = {}
     details: dict[str, Any] = {"backbone": _fit_metrics(paths.BACKBONE), "denoiser": _fit_metrics(paths.DENOISER)}
     details["denoising"] = json.loads((paths.PROBE / "probe.json").read_text())
+    details["audit"] = json.loads((paths.AUDIT / "audit.json").read_text())
     with output(paths.PREDICTIONS) as predictions, output(paths.PLOTS) as pictures:
         for category in params.data.categories:
             tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in params.detectors}
             metrics[category], details[category] = {}, {}
             for name, table in tables.items():
-                values = _evaluate(params, category, name, table)
+                values = _evaluate(params, category, name, table) | _leak(details["audit"][category])
                 metrics[category][name] = values
                 fitted = _fit_metrics(paths.model(category, name))
                 found = _other_scores(table) | _coverage(params, category, name, table)
@@ -66,6 +67,19 @@ def _evaluate(params: Params, category: str, name: str, table: pd.DataFrame) -> 
         maps=(maps[int(i)] for i in test) if (chosen["mask_path"] != "").any() else None,
         masks=_masks(chosen),
     )
+
+
+def _leak(found: dict[str, Any]) -> dict[str, Any]:
+    """What the audit of a category says of its scores."""
+    share, limit = found["share_with_a_near_duplicate"]["test"], found["max_leak_fraction"]
+    if not found["leaks"]:
+        return {"leak_fraction": share, "leak_note": None}
+    note = (
+        f"{share:.1%} of the good test images have a near-duplicate among the images that detectors learn from, more "
+        f"than data.max_leak_fraction = {limit:.1%}: these figures flatter; see {paths.AUDIT}, and let "
+        "data.group_pattern name what belongs together"
+    )
+    return {"leak_fraction": share, "leak_note": note}
 
 
 def _masks(table: pd.DataFrame) -> Iterator[NDArray[np.bool_] | None]:

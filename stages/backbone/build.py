@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from stages.backbone.config import TIMM, BackboneConfig
-from stages.backbone.crops import channel_statistics, draw_pool
+from stages.backbone.config import BackboneConfig
+from stages.backbone.crops import channel_statistics
+from stages.backbone.feature_map import FeatureMap
 from stages.backbone.lite0 import imagenet
-from stages.backbone.load import architecture_of, digest_of, network_for
+from stages.backbone.load import architecture_of, digest_of, network_for, pretrained
 from stages.backbone.pretrain import pretrain
-from stages.backbone.timm_vit import TimmVit, pretrained
+from stages.backbone.timm_vit import TimmVit
 from stages.backbone.vit import Cnn, Hybrid, Plain
 from stages.training import History, Session
 from stages.types import Fitted, Rows, UserError
 
-VALIDATION_CROPS = 64
+SHOWN = ("val_loss", "val_patch", "val_class", "train_loss")
+CURVE = ("train_loss", "val_loss", "val_class")
 
 
 def build(config: BackboneConfig, images: Rows, validation: Rows, seed: int, session: Session) -> Fitted:
     """The backbone as values.
 
     Args:
-        images: (N, S, S, 3) uint8 RGB, normal training images; timm models do not read them.
-        validation: the same of other groups; they choose the epoch that is kept, nothing else.
+        images: (N, S, S, 3) uint8 RGB, normal training images; ViTs of timm do not read them.
+        validation: the same of other groups; they show the validation loss, which may choose the epoch that is kept.
         seed: of initial weights, crops, masks and order.
 
     Returns:
-        Weights; `info` as `load` reads it; loss curves, mean squared errors of standardised targets: 1 is chance.
+        Weights; `info` as `load` reads it; loss curves of the objective. Those of `distill` are mean squared errors of
+        standardised targets: 1 is chance.
 
     Raises:
         UserError: no images, images of another side, or weights out of reach.
     """
-    if config.model.startswith(TIMM):
-        network: nn.Module = pretrained(config.model.removeprefix(TIMM), config.image_side, config.checkpoint)
+    if config.timm_name is not None:
+        network: nn.Module = pretrained(config)
+        if isinstance(network, FeatureMap):
+            _standardise(network, network.stack, images, config.image_side)
         return _fitted(config, network, {})
     _check(images, config.image_side, "training")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = network_for(config)
     if isinstance(network, Cnn):
-        network.cnn.load_state_dict(imagenet(config.patch, deep=False).state_dict())
-        mean, spread = channel_statistics(images, network.cnn)
-        network.standardise.mean.copy_(mean)
-        network.standardise.spread.copy_(spread)
+        cnn = network.cnn
+        cnn.load_state_dict(imagenet(config.patch, deep=False).state_dict())
+        _standardise(network, lambda pixels: cnn(pixels)[0], images, config.image_side)
     if isinstance(network, Hybrid | Plain) and config.steps > 0:
         _check(validation, config.image_side, "validation")
-        return _fitted(config, network, _metrics(_distil(config, network, images, validation, seed, session)))
+        return _fitted(config, network, _metrics(pretrain(network, images, validation, config, seed, session)))
     return _fitted(config, network, {})
 
 
-def _distil(
-    config: BackboneConfig, network: Hybrid | Plain, images: Rows, validation: Rows, seed: int, session: Session
-) -> History:
-    teacher = imagenet(config.patch, deep=True)
-    pixels = isinstance(network, Plain)
-    side, smallest = config.crop_side, config.crop_scale
-    train = draw_pool(images, config.crops, side, smallest, teacher, pixels, seed)
-    few = min(VALIDATION_CROPS, config.crops)
-    held_out = draw_pool(validation, few, side, smallest, teacher, pixels, seed + 1)
-    return pretrain(network, train, held_out, config, seed, session)
+def _standardise(network: Cnn | FeatureMap, stack: Callable[[Tensor], Tensor], images: Rows, side: int) -> None:
+    _check(images, side, "training")
+    mean, spread = channel_statistics(images, stack)
+    network.standardise.mean.copy_(mean)
+    network.standardise.spread.copy_(spread)
 
 
 def _check(images: Rows, side: int, which: str) -> None:
@@ -74,14 +74,15 @@ def _check(images: Rows, side: int, which: str) -> None:
 
 def _fitted(config: BackboneConfig, network: nn.Module, metrics: dict[str, Any]) -> Fitted:
     arrays = {name: np.array(value.detach().cpu().numpy()) for name, value in network.state_dict().items()}
-    architecture = architecture_of(config)
+    architecture = architecture_of(config, network)
+    theirs = network if isinstance(network, TimmVit | FeatureMap) else None
     info = {
         "architecture": architecture,
         "digest": digest_of(arrays, architecture),
         "image_side": config.image_side,
-        "grid": list(network.grid) if isinstance(network, TimmVit) else [config.image_side // config.patch] * 2,
-        "channels": network.channels if isinstance(network, TimmVit) else _channels(network),
-        "heads": network.heads if isinstance(network, TimmVit) else (0 if config.model == "cnn" else config.heads),
+        "grid": list(theirs.grid) if theirs else [config.image_side // config.patch] * 2,
+        "channels": theirs.channels if theirs else _channels(network),
+        "heads": theirs.heads if theirs else (0 if config.model == "cnn" else config.heads),
     }
     return Fitted(arrays, info, metrics)
 
@@ -96,8 +97,9 @@ def _channels(network: nn.Module) -> int:
 
 def _metrics(history: History) -> dict[str, Any]:
     kept = history.epochs[history.best_epoch]
+    more = [name for name in kept if name.startswith("val_") and name not in SHOWN]
     return {
-        **{name: kept[name] for name in ("val_loss", "val_patch", "val_class", "train_loss")},
+        **{name: kept[name] for name in (*SHOWN, *more) if name in kept},
         "best_epoch": history.best_epoch,
-        "curve": [{name: epoch[name] for name in ("train_loss", "val_loss", "val_class")} for epoch in history.epochs],
+        "curve": [{name: epoch[name] for name in CURVE if name in epoch} for epoch in history.epochs],
     }

@@ -1,12 +1,12 @@
-"""The fixed pool of crops that pretraining reads, with what the frozen teacher says of each.
+"""Crops of the training images, drawn once, and what a frozen network says of them once.
 
-Legend: n crops; s crop side; g = s / 32 the teacher's grid; h, w the student's grid; C its channels.
+Legend: n crops; s crop side; h, w the student's grid; C its channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,25 +14,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.backbone.lite0 import DEEP_CHANNELS, DEEP_STRIDE, STACK_CHANNELS, Lite0
 from stages.torch_setup import one_thread
 from stages.types import Rows
 
 STATISTICS_IMAGES = 256
 """At most so many training images give mean and spread of the channels."""
 
+Seen = Callable[[Tensor, np.random.Generator], tuple[Tensor, ...]]
+"""What is kept of a crop (1, 3, s, s) in [0, 255]: tensors (1, ...) of the type that is to be stored."""
 
-@dataclass(frozen=True)
-class Pool:
-    """Crops with the teacher's features; float16 keeps a thousand of them within 200 MB."""
 
-    inputs: Tensor
-    """What the student reads: (n, C, h, w) float16 stack of the CNN (hybrid) or (n, 3, s, s) uint8 pixels (plain)."""
-    deep: Tensor
-    """(n, 320, g, g) float16, the teacher's features at stride 32."""
+class Pool(Protocol):
+    """Crops with whatever an objective needs of them. float16 keeps a thousand stacks of the CNN within 40 MB."""
 
-    def __len__(self) -> int:
-        return len(self.inputs)
+    def __len__(self) -> int: ...
 
 
 def to_pixels(images: NDArray[np.uint8]) -> Tensor:
@@ -40,52 +35,49 @@ def to_pixels(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
 
 
-def draw_crop(image: NDArray[np.uint8], side: int, smallest: float, rng: np.random.Generator) -> Tensor:
-    """A square crop of (S, S, 3) with area uniform in [smallest, 1] of the image's: (1, 3, side, side) in [0, 255]."""
+def draw_crop(image: NDArray[np.uint8], side: int, area: tuple[float, float], rng: np.random.Generator) -> Tensor:
+    """A square crop of (S, S, 3), its area over the image's uniform within `area`: (1, 3, side, side) in [0, 255]."""
     whole = image.shape[0]
-    length = max(1, round(whole * float(np.sqrt(rng.uniform(smallest, 1.0)))))
+    length = max(1, round(whole * float(np.sqrt(rng.uniform(*area)))))
     top, left = rng.integers(0, whole - length + 1, size=2)
     pixels = to_pixels(image[None, top : top + length, left : left + length])
     return F.interpolate(pixels, (side, side), mode="bilinear", antialias=length > side)
 
 
-def draw_pool(
-    images: Rows,
-    count: int,
-    side: int,
-    smallest: float,
-    teacher: Lite0,
-    pixels: bool,
-    seed: int,
-) -> Pool:
-    """`count` crops of `images`, each image in turn in a drawn order; `pixels`: keep them as the student's input.
+def turns(count: int, images: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(count,) indices of images, each in turn in a drawn order."""
+    return np.concatenate([rng.permutation(images) for _ in range(-(-count // images))])[:count]
+
+
+def draw_crops(images: Rows, count: int, side: int, smallest: float, seen: Seen, seed: int) -> tuple[Tensor, ...]:
+    """What is `seen` of `count` crops (count, ...), each image in turn.
 
     One crop at a time: on a CPU a batch is slower (caches), and memory stays small.
     """
     rng = np.random.default_rng(seed)
-    order = np.concatenate([rng.permutation(len(images)) for _ in range(-(-count // len(images)))])[:count]
-    grid, deep_grid = side // teacher.patch, side // DEEP_STRIDE
-    shape, kind = ((3, side, side), torch.uint8) if pixels else ((STACK_CHANNELS, grid, grid), torch.float16)
-    inputs = torch.empty((count, *shape), dtype=kind)
-    deep = torch.empty((count, DEEP_CHANNELS, deep_grid, deep_grid), dtype=torch.float16)
-    with torch.inference_mode(), one_thread():
+    order = turns(count, len(images), rng)
+    kept: list[Tensor] = []
+    with torch.no_grad(), one_thread():
         for i, index in enumerate(order):
-            crop = draw_crop(images[int(index)], side, smallest, rng).round()
-            stack, features = teacher(crop)
-            inputs[i] = crop[0] if pixels else stack[0]
-            deep[i] = features[0]
-    return Pool(inputs, deep)
+            found = seen(draw_crop(images[int(index)], side, (smallest, 1.0), rng).round(), rng)
+            kept = kept or [torch.empty((count, *one.shape[1:]), dtype=one.dtype) for one in found]
+            for store, one in zip(kept, found, strict=True):
+                store[i] = one[0]
+    return tuple(kept)
 
 
-def channel_statistics(images: Rows, network: Lite0) -> tuple[Tensor, Tensor]:
-    """Mean and spread (176,) of the stack over all positions of at most 256 images, evenly chosen."""
+def channel_statistics(images: Rows, stack_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and spread (C,) over all positions of at most 256 images, evenly chosen.
+
+    Args:
+        stack_of: (1, 3, S, S) pixels in [0, 255] -> (1, C, h, w), not yet standardised.
+    """
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).round().astype(int))
-    total = torch.zeros(STACK_CHANNELS, dtype=torch.float64)
-    squares = torch.zeros(STACK_CHANNELS, dtype=torch.float64)
+    total = squares = torch.zeros((), dtype=torch.float64)
     count = 0
     with torch.inference_mode(), one_thread():
         for index in chosen:
-            stack = network(to_pixels(images[int(index)][None]))[0][0].double().flatten(1)  # (176, h*w)
+            stack = stack_of(to_pixels(images[int(index)][None]))[0].double().flatten(1)  # (C, h*w)
             total, squares, count = total + stack.sum(1), squares + stack.square().sum(1), count + stack.shape[1]
     mean = total / count
     variance = (squares / count - mean.square()).clamp_min(0.0)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig, DistillConfig
 from stages.backbone.crops import to_pixels
+from stages.backbone.feature_map import FeatureMap
 from stages.backbone.load import digest_of, load, network_for
 from stages.backbone.vit import Cnn, Hybrid
 from stages.training import Session, Task, fit, warmup_cosine
@@ -103,6 +104,8 @@ def _learning(network: nn.Module) -> nn.Module:
     """The part that learns: for the hybrid the blocks behind the frozen CNN."""
     if isinstance(network, Hybrid):
         return network.trunk
-    if isinstance(network, Cnn):
-        raise UserError("distill: backbone `cnn` has no position embedding and no block to learn with; set epochs: 0")
+    if isinstance(network, Cnn | FeatureMap):
+        raise UserError(
+            "distill: a backbone of feature maps has no position embedding and no block to learn with; set epochs: 0"
+        )
     return network

@@ -14,9 +14,9 @@ class Features:
     """What a backbone says of B images."""
 
     tokens: NDArray[np.float32]
-    """(B, h, w, C) last block's patch tokens, after the final norm."""
+    """(B, h, w, C) patch tokens of the chosen block, after the final norm; or stacked feature maps."""
     attention: NDArray[np.float32] | None
-    """(B, heads, h, w) last block's attention of the class token to the patches, as softmaxed (so the sum over patches
+    """(B, heads, h, w) that block's attention of the class token to the patches, as softmaxed (so the sum over patches
     is at most 1, the rest being on the class token and registers); None without a class token."""
 
 
@@ -32,7 +32,19 @@ class Backbone(Protocol):
     channels: int
     """C."""
     heads: int
-    """Attention heads of the last block; 0 without class attention."""
+    """Attention heads of the block; 0 without class attention."""
+    patch_size: int
+    """Pixels a token along a side: S = h * patch_size."""
+    block: int | None
+    """Transformer block that is read, counted from 1; None for feature maps."""
+    prefix_tokens: int
+    """Tokens that run before the patches: class token, registers and the like. `tokens` is without them."""
+    registers: int
+    """How many of these are registers (Darcet et al., ICLR 2024)."""
+    mean: tuple[float, float, float]
+    """Of red, green and blue in [0, 1]: `extract` normalises pixels to (x - mean) / std by itself."""
+    std: tuple[float, float, float]
+    """See `mean`."""
 
     def extract(self, images: NDArray[np.uint8]) -> Features:
         """Features of (B, S, S, 3) uint8 RGB images.

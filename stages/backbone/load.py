@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,36 +13,74 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.backbone.config import TIMM, BackboneConfig
+from stages.backbone.config import CNN, BackboneConfig
 from stages.backbone.crops import to_pixels
+from stages.backbone.feature_map import FeatureMap, check_map
 from stages.backbone.interface import Features
-from stages.backbone.timm_vit import TimmVit
-from stages.backbone.vit import Cnn, Hybrid, Plain
+from stages.backbone.lite0 import MEAN, SPREAD
+from stages.backbone.timm_models import create, create_pretrained
+from stages.backbone.timm_vit import TimmVit, check_vit, is_vit
+from stages.backbone.vit import PIXELS, Cnn, Hybrid, Plain
 from stages.torch_setup import one_thread
 from stages.types import Fitted, UserError, batches
 
 ARCHITECTURE_FIELDS = ("model", "image_side", "patch", "depth", "heads", "width", "mlp_ratio")
-"""What decides the features beside the weights; the rest of the configuration acts through the weights."""
+"""What decides the features beside the weights; the rest of the configuration acts through the weights. Beside these
+`block`, where it is not the last."""
 
 GPU_BATCH = 64
 """Images that go through a GPU together."""
 
 
 def network_for(config: BackboneConfig) -> nn.Module:
-    """The network with fresh weights (drawn from torch's default generator)."""
-    if config.model.startswith(TIMM):
-        return TimmVit(config.model.removeprefix(TIMM), config.image_side)
+    """The network with fresh weights (drawn from torch's default generator; for models of timm the same always)."""
+    if config.timm_name is not None:
+        return _around(create(config.timm_name, config.image_side), config)
     return {"cnn": Cnn, "hybrid": Hybrid, "plain": Plain}[config.model](config)
 
 
-def architecture_of(config: BackboneConfig) -> dict[str, Any]:
-    """The fields of `config` that this model's forward pass depends on."""
-    if config.model.startswith(TIMM):
+def pretrained(config: BackboneConfig) -> TimmVit | FeatureMap:
+    """The network around a model of timm with its trained weights.
+
+    Raises:
+        UserError: no such model, parameters that it cannot have, or weights that are not there or not of it.
+    """
+    assert config.timm_name is not None
+    check = partial(_check, config=config)
+    return _around(create_pretrained(config.timm_name, config.image_side, config.checkpoint, check), config)
+
+
+def _around(model: nn.Module, config: BackboneConfig) -> TimmVit | FeatureMap:
+    _check(model, config)
+    if is_vit(model):
+        return TimmVit(model, config.block)
+    return FeatureMap(model, config.image_side, config.patch, config.strides)
+
+
+def _check(model: nn.Module, config: BackboneConfig) -> None:
+    name = config.model.partition(":")[2]
+    if not is_vit(model):
+        if config.block is not None:
+            raise UserError(f"backbone.block: `{name}` is read by its feature maps; set block to null, choose strides")
+        check_map(model, name, config.image_side, config.patch, config.strides)
+        return
+    if config.model.startswith(CNN):
+        raise UserError(f"backbone.model: `{name}` is a ViT, not a convolutional network; write `timm:{name}`")
+    check_vit(model, name, config.image_side, config.block)
+
+
+def architecture_of(config: BackboneConfig, network: nn.Module) -> dict[str, Any]:
+    """The fields of `config` that this network's forward pass depends on."""
+    if isinstance(network, FeatureMap):
+        return {**config.model_dump(include={"model", "image_side", "patch"}), "strides": list(config.strides)}
+    if isinstance(network, TimmVit):
         names: tuple[str, ...] = ("model", "image_side")
     elif config.model == "cnn":
         names = ("model", "image_side", "patch")
     else:
         names = tuple(n for n in ARCHITECTURE_FIELDS if n != "width" or config.model == "plain")
+    if config.block is not None:
+        names = (*names, "block")
     return {name: getattr(config, name) for name in names}
 
 
@@ -84,6 +123,16 @@ class LoadedBackbone:
         self.grid: tuple[int, int] = (info["grid"][0], info["grid"][1])
         self.channels: int = info["channels"]
         self.heads: int = info["heads"]
+        self.patch_size: int = self.image_side // self.grid[0]
+        if isinstance(network, TimmVit | FeatureMap):
+            self.block, self.prefix_tokens, self.registers = network.block, network.prefix_tokens, network.registers
+            self.mean, self.std = _rgb(network.mean), _rgb(network.spread)
+        else:
+            trunk = getattr(network, "trunk", None)
+            self.block = None if trunk is None else info["architecture"].get("block", len(trunk.blocks))
+            self.prefix_tokens, self.registers = int(trunk is not None), 0
+            centre, spread = PIXELS if isinstance(network, Plain) else (MEAN, SPREAD)
+            self.mean, self.std = _rgb(torch.full((3,), centre)), _rgb(torch.full((3,), spread))
 
     def extract(self, images: NDArray[np.uint8]) -> Features:
         """Tokens (B, h, w, C) and class attention (B, heads, h, w) or None, of (B, S, S, 3) uint8.
@@ -120,3 +169,9 @@ class LoadedBackbone:
                 patches, weights = self._network(pixels)
         count = len(images)
         return patches[:count].float().cpu(), patches.new_empty(0) if weights is None else weights[:count].float().cpu()
+
+
+def _rgb(pixels: Tensor) -> tuple[float, float, float]:
+    """Of pixels in [0, 255], as a share of 255."""
+    red, green, blue = (pixels / 255).tolist()
+    return red, green, blue

@@ -7,12 +7,18 @@ BEiT, ICLR 2022, section 2.3.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
 from stages.backbone.lite0 import STACK_CHANNELS, Lite0
+
+PIXELS = (127.0, 64.0)
+"""Mean and spread by which `Plain` normalises pixels."""
 
 
 class Attention(nn.Module):
@@ -73,25 +79,33 @@ class Trunk(nn.Module):
             return self.position
         return F.interpolate(self.position[None], (h, w), mode="bicubic")[0]
 
-    def forward(self, patches: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, patches: Tensor, masked: Tensor | None = None, blocks: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Run the blocks.
 
         Args:
             patches: (B, C, h, w).
             masked: (B, h, w) True where the mask token stands in for the patch.
+            blocks: run the first so many; None: all.
 
         Returns:
-            Patch tokens (B, C, h, w), class token (B, C), the last block's class attention (B, H, h, w).
+            Patch tokens (B, C, h, w), class token (B, C), class attention (B, H, h, w) of the last block that ran.
         """
         b, c, h, w = patches.shape
+        *_, (x, weights) = islice(self.states(patches, masked), blocks)
+        return x[:, 1:].transpose(1, 2).reshape(b, c, h, w), x[:, 0], weights[..., 1:].reshape(b, -1, h, w)
+
+    def states(self, patches: Tensor, masked: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """After each block: (B, 1 + N, C), the class token first, and the class token's weights (B, H, 1 + N)."""
         if masked is not None:
             patches = torch.where(masked[:, None], self.mask_token[:, None, None], patches)
+        b, c, h, w = patches.shape
         tokens = (patches + self.position_at(h, w)).flatten(2).transpose(1, 2)  # (B, N, C)
         x = torch.cat([self.class_token.expand(b, 1, c), tokens], dim=1)  # (B, 1 + N, C)
-        weights = x.new_empty(0)
         for block in self.blocks:
             x, weights = block(x)
-        return x[:, 1:].transpose(1, 2).reshape(b, c, h, w), x[:, 0], weights[..., 1:].reshape(b, -1, h, w)
+            yield x, weights
 
 
 class Standardise(nn.Module):
@@ -137,10 +151,11 @@ class Hybrid(Cnn):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
         self.trunk = Trunk(STACK_CHANNELS, config, config.layer_scale)
+        self.block = config.block
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), class attention (B, H, h, w)."""
-        tokens, _, attention = self.trunk(self.patches(images))
+        tokens, _, attention = self.trunk(self.patches(images), blocks=self.block)
         return tokens, attention
 
 
@@ -152,12 +167,13 @@ class Plain(nn.Module):
         self.embed = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
         self.trunk = Trunk(config.width, config, layer_scale=1.0)
         self.norm = nn.LayerNorm(config.width)
+        self.block = config.block
 
     def patches(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) pixels in [0, 255] -> (B, C, h, w)."""
-        return self.embed((images - 127.0) / 64.0)
+        return self.embed((images - PIXELS[0]) / PIXELS[1])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), class attention (B, H, h, w)."""
-        tokens, _, attention = self.trunk(self.patches(images))
+        tokens, _, attention = self.trunk(self.patches(images), blocks=self.block)
         return self.norm(tokens.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), attention

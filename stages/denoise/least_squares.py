@@ -24,7 +24,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController
 
 from stages.denoise.config import DenoiseConfig
 from stages.denoise.decomposition import Decomposition, Floats, Terms, check_tokens

@@ -1,9 +1,12 @@
-"""A file that a data source offers, before anyone has opened it."""
+"""What a data source says of its files, before anyone has opened an image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+OfficialSplit = Literal["", "train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,25 @@ class Found:
     """Path below the category's folder, '/' between parts; unique within the category."""
     category: str
     group: str
-    """Images that share a group never land on both sides of the split."""
+    """Images that share a group never land on both sides of a split by groups."""
     defect_type: str = ""
     """Empty for a normal image."""
-    mask: Path | None = None
-    """Image of the defect's pixels."""
+    masks: tuple[Path, ...] = ()
+    """Images of the defect's pixels; of several, the union counts."""
+    mask_above: int = 127
+    """Pixels of a mask with a value above this are defective."""
+    split: OfficialSplit = ""
+    """The publisher's; empty where there is none."""
 
     @property
     def normal(self) -> bool:
         return not self.defect_type
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that cannot be used."""
+
+    path: str
+    category: str
+    reason: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+from stages.download.found import OfficialSplit
+
 Split = Literal["train", "validation", "test"]
 
 
@@ -21,3 +23,18 @@ def split_of(fold: int, group: str, normal: bool) -> Split:
     if value >= 70:
         return "test"
     return "validation" if value >= 60 else "train"
+
+
+def official_split_of(fold: int, group: str, normal: bool, given: OfficialSplit, has_validation: bool) -> Split:
+    """The publisher's split where there is one, else `split_of`.
+
+    Where the publisher chose no validation images of a category, the training groups that `split_of` would choose are;
+    those that it would test stay in train.
+    """
+    if not given:
+        return split_of(fold, group, normal)
+    if not normal or given == "test":
+        return "test"
+    if given == "train" and not has_validation:
+        return "validation" if split_of(fold, group, normal) == "validation" else "train"
+    return given

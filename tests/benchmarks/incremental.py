@@ -26,8 +26,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from stages.download import elpv
 from stages.download.config import DataConfig
+from stages.download.found import Found
+from stages.download.sources import elpv
 from stages.download.split import split_of
 from tests.benchmarks.machine import machine
 from tests.conftest import ROOT, change_params, make_project
@@ -40,7 +41,8 @@ HELD_OUT = {"validation": 16, "test": 1}
 
 def cells() -> Iterator[Path]:
     """Files of normal ELPV cells."""
-    return (found.file for found in elpv.find(DataConfig(categories=("mono",))) if found.normal)
+    found = elpv.find(DataConfig(categories=("mono",)), Path())
+    return (one.file for one in found if isinstance(one, Found) and one.normal)
 
 
 def names(split: str) -> Iterator[str]:

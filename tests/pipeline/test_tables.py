@@ -70,6 +70,12 @@ def test_pixel_columns_come_with_masks() -> None:
     assert "| – | – |" in text
 
 
+def test_a_leak_is_marked() -> None:
+    leaky = {"mono": {"ear": figures(0.9, leak_fraction=0.489, leak_note="x"), "pca": figures(0.8, leak_fraction=0.05)}}
+    text = metrics_markdown(leaky)
+    assert "| leak | images |" in text and "| 48.9%! |" in text and "| 5.0% |" in text
+
+
 def test_all_null_and_empty() -> None:
     nothing = dict.fromkeys(figures(None))
     assert "ear" in shown({"mono": {"ear": {**nothing, "n_test_normal": 0, "n_test_defect": 0}}})

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from stages.backbone import pretrain
 from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
-from stages.backbone.load import digest_of, load
+from stages.backbone.crops import to_pixels
+from stages.backbone.load import digest_of, load, network_for
 from stages.training import Session
 from stages.types import Fitted, UserError
 from tests.stages.backbone.conftest import small, textures
@@ -69,6 +70,8 @@ CHANGES: list[tuple[str, str, Any]] = [
     ("hybrid", "image_side", 96),
     ("cnn", "patch", 8),
     ("hybrid", "depth", 1),
+    ("hybrid", "block", 1),
+    ("plain", "block", 1),
     ("hybrid", "heads", 2),
     ("plain", "width", 16),
     ("plain", "mlp_ratio", 1.0),
@@ -96,7 +99,54 @@ def test_every_field_changes_the_features(model: str, field: str, value: Any) ->
 
 
 def test_the_list_of_fields_is_whole() -> None:
-    assert {field for _, field, _ in CHANGES} | {"model", "checkpoint"} == set(BackboneConfig.model_fields)
+    assert {field for _, field, _ in CHANGES} | {"model", "checkpoint", "strides"} == set(BackboneConfig.model_fields)
+
+
+@pytest.mark.parametrize("model", ["hybrid", "plain"])
+def test_a_block_before_the_last_gives_its_own_tokens_and_attention(model: str) -> None:
+    first = build(small(model=model, block=1), textures(5, 0), textures(2, 1), 0, Session())
+    last = build(small(model=model, block=2), textures(5, 0), textures(2, 1), 0, Session())
+    assert first.arrays.keys() == built(model).arrays.keys()
+    assert all(np.array_equal(a, built(model).arrays[n]) for n, a in first.arrays.items())  # trained in full
+    assert first.info["architecture"] == {**built(model).info["architecture"], "block": 1}
+    images, network = textures(2, 2), network_for(small(model=model))
+    network.load_state_dict({n: torch.from_numpy(a) for n, a in first.arrays.items()})
+    with torch.inference_mode():
+        x, weights = next(iter(network.trunk.states(network.patches(to_pixels(images)))))
+        tokens = network.norm(x[:, 1:]) if model == "plain" else x[:, 1:]
+    found = load(first, "cpu")
+    features = found.extract(images)
+    assert features.attention is not None and found.block == 1
+    np.testing.assert_allclose(features.tokens.reshape(2, 16, -1), tokens, atol=1e-4)
+    np.testing.assert_allclose(features.attention.reshape(2, -1, 16), weights[..., 1:], atol=1e-5)
+    whole, same = load(built(model), "cpu"), load(last, "cpu")
+    assert whole.block == same.block == 2
+    assert whole.extract(images).tokens.tobytes() == same.extract(images).tokens.tobytes()
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_the_interface_tells_how_pixels_are_normalised(model: str) -> None:
+    """A picture of the mean alone is zero to the network, and one spread above it is one."""
+    backbone, network = load(built(model), "cpu"), network_for(small(model=model))
+    seen: list[torch.Tensor] = []
+    entrance = network.embed if model == "plain" else network.cnn.stem
+    entrance.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for above in (0.0, 1.0):
+        picture = 255 * (torch.tensor(backbone.mean) + above * torch.tensor(backbone.std))
+        network.patches(picture[None, :, None, None].expand(1, 3, 64, 64))
+        torch.testing.assert_close(seen[-1], torch.full((1, 3, 64, 64), above), atol=1e-5, rtol=0)
+    assert backbone.patch_size == 16 and backbone.registers == 0
+    assert backbone.prefix_tokens == (0 if model == "cnn" else 1)
+    assert backbone.block == (None if model == "cnn" else 2)
+
+
+def test_the_description_of_a_backbone_has_no_more_than_it_had() -> None:
+    """It is part of the names of stored features: another key would make all of them anew."""
+    info = built("hybrid").info
+    assert set(info) == {"architecture", "digest", "image_side", "grid", "channels", "heads"}
+    assert set(info["architecture"]) == {"model", "image_side", "patch", "depth", "heads", "mlp_ratio"}
+    assert set(built("plain").info["architecture"]) == {*info["architecture"], "width"}
+    assert set(built("cnn").info["architecture"]) == {"model", "image_side", "patch"}
 
 
 def test_the_seed_changes_the_weights(train: Any, validation: Any) -> None:

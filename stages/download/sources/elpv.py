@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.download.config import DataConfig
-from stages.download.found import Found
+from stages.download.found import Found, Rejected
 from stages.types import UserError
 
 CELLS_PER_GROUP = 60
@@ -20,8 +20,11 @@ CELLS_PER_GROUP = 60
 CATEGORIES = ("mono", "poly")
 
 
-def find(config: DataConfig) -> Iterator[Found]:
+def find(config: DataConfig, root: Path) -> Iterator[Found | Rejected]:
     """The cells of the chosen categories: probability 0 is normal, 1 a defect, in between as `config.uncertain` says.
+
+    Args:
+        root: not used; the images lie in the package.
 
     Raises:
         UserError: the package is missing, or a category is neither mono nor poly.
@@ -32,13 +35,13 @@ def find(config: DataConfig) -> Iterator[Found]:
     spec = importlib.util.find_spec("elpv_dataset")
     if spec is None or spec.origin is None:
         raise UserError("the package elpv-dataset is not installed; run `make setup`, or choose data.source: folder")
-    root = Path(spec.origin).parent / "data"
-    for line in (root / "labels.csv").read_text().splitlines():
+    data = Path(spec.origin).parent / "data"
+    for line in (data / "labels.csv").read_text().splitlines():
         path, probability_text, category = line.split()
         probability = float(probability_text)
         if category not in config.categories or (0 < probability < 1 and config.uncertain == "leave_out"):
             continue
-        file = root / path
+        file = data / path
         number = re.search(r"(\d+)", file.stem)
         if number is None:
             raise UserError(f"{file}: an ELPV file name holds its cell number; reinstall elpv-dataset")

@@ -1,0 +1,58 @@
+"""Frozen CNNs of which `distill` predicts the features: EfficientNet-Lite0 to 2, or any CNN of timm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.backbone.config import TIMM, BackboneConfig
+from stages.backbone.lite0 import Lite0, imagenet
+from stages.backbone.timm_models import Asked, create_pretrained
+from stages.types import UserError
+
+DEEP_STRIDE = 32
+ASKED = Asked("backbone.teacher", "backbone.teacher_checkpoint", "`lite0`, whose weights are installed")
+
+Teacher = Callable[[Tensor], Tensor]
+"""(B, 3, s, s) pixels in [0, 255] -> (B, D, s/32, s/32)."""
+
+
+def teacher_for(config: BackboneConfig) -> Teacher:
+    """The teacher with its weights.
+
+    Raises:
+        UserError: no such network or none with features at stride 32, weights out of reach or of another network.
+    """
+    if not config.teacher.startswith(TIMM):
+        return partial(_last_level, imagenet(config.patch, True, config.teacher))
+    name, side = config.teacher.removeprefix(TIMM), config.crop_side
+    check = partial(_check, name, side)
+    network = create_pretrained(name, side, config.teacher_checkpoint, check, ASKED).requires_grad_(False)
+    return partial(_last_map, network)
+
+
+def _last_level(network: Lite0, crops: Tensor) -> Tensor:
+    *_, last = network.levels(crops)
+    return last
+
+
+def _last_map(network: Any, crops: Tensor) -> Tensor:
+    """What timm calls a network's features, of pixels standardised as it was trained."""
+    mean, spread = (255.0 * torch.tensor(network.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
+    found: Tensor = network.forward_features((crops - mean) / spread)
+    return found
+
+
+def _check(name: str, side: int, network: nn.Module) -> None:
+    grid = side // DEEP_STRIDE
+    with torch.no_grad():
+        shape = tuple(_last_map(network.eval(), torch.zeros(1, 3, side, side)).shape)
+    if len(shape) != 4 or shape[2:] != (grid, grid):
+        raise UserError(
+            f"backbone.teacher: `{name}` of timm gives features {shape} for a crop of {side} px, not "
+            f"(1, channels, {grid}, {grid}); choose a CNN whose last stage has stride 32, say `timm:resnet18`"
+        )

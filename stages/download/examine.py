@@ -1,0 +1,116 @@
+"""One image or mask file: read whole while nobody changes it, decoded to its end, and what is worth knowing of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages.download.images import ImageFault, decode
+from stages.download.phash import perceptual_hash
+
+TRIES = 3
+BYTES_A_PIXEL, BYTES_BESIDE = 16, 1 << 24
+"""A file above the first times data.max_pixels plus the second, for what else it may hold, is not read into memory."""
+
+UNSETTLED_NS = 50_000_000
+"""A file changed less than this before it was read may change again within one tick of the file system's clock."""
+
+State = tuple[int, int, int, int]
+"""Size in bytes, times of the last changes of content and of the entry in nanoseconds, inode: equal means unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What the bytes of an image file decide; `reason` says why it cannot be used, and is empty else."""
+
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    phash: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFacts:
+    """What the bytes of mask files decide."""
+
+    width: int = 0
+    height: int = 0
+    marked: int = 0
+    """Defective pixels."""
+    reason: str = ""
+
+
+def state_of(path: Path) -> State:
+    """Raises OSError."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def settled(state: State) -> bool:
+    """Whether a later change of the file, now read, cannot have the same state."""
+    return time.time_ns() - state[1] > UNSETTLED_NS
+
+
+def read_unchanged(path: Path, max_bytes: int) -> tuple[bytes, State]:
+    """The file's bytes and the state that they belong to.
+
+    Raises:
+        ImageFault: it cannot be read, is larger than `max_bytes`, or changes again and again.
+    """
+    try:
+        for _ in range(TRIES):
+            state = state_of(path)
+            if state[0] > max_bytes:
+                raise ImageFault(f"{state[0]:,} bytes, more than an image of data.max_pixels can need ({max_bytes:,})")
+            data = path.read_bytes()
+            if len(data) == state[0] and state_of(path) == state:
+                return data, state
+    except FileNotFoundError as fault:
+        raise ImageFault("it is not there (any more)") from fault
+    except OSError as fault:
+        raise ImageFault(f"it cannot be read ({os.strerror(fault.errno or 0)})") from fault
+    raise ImageFault("it changes while it is read")
+
+
+def examine_image(data: bytes, min_side: int, max_pixels: int) -> ImageFacts:
+    """Decode to the end; never raises for what the bytes hold."""
+    try:
+        image = decode(data, min_side=min_side, max_pixels=max_pixels)
+    except ImageFault as fault:
+        return ImageFacts(reason=str(fault))
+    return ImageFacts(hashlib.sha256(data).hexdigest(), image.width, image.height, perceptual_hash(image))
+
+
+def examine_masks(masks: Sequence[tuple[str, bytes]], above: int, max_pixels: int) -> tuple[MaskFacts, bytes]:
+    """Union of the masks' pixels above a grey value, as facts and as PNG (0, 255; the same bytes for the same pixels).
+
+    Never raises for what the bytes hold; without usable masks the PNG is empty.
+    """
+    union = None
+    for name, data in masks:
+        try:
+            marked = np.asarray(decode(data, max_pixels=max_pixels).convert("L")) > above
+        except ImageFault as fault:
+            return MaskFacts(reason=f"its mask {name}: {fault}"), b""
+        if union is not None and union.shape != marked.shape:
+            sizes = f"{marked.shape[1]}x{marked.shape[0]}, another of its masks {union.shape[1]}x{union.shape[0]}"
+            return MaskFacts(reason=f"its mask {name} is {sizes}"), b""
+        union = marked if union is None else union | marked
+    assert union is not None  # called with at least one mask
+    file = io.BytesIO()
+    Image.fromarray(union.astype(np.uint8) * 255).save(file, "PNG")
+    height, width = union.shape
+    return MaskFacts(width, height, int(union.sum())), file.getvalue()
+
+
+def max_bytes_for(max_pixels: int) -> int:
+    return BYTES_A_PIXEL * max_pixels + BYTES_BESIDE

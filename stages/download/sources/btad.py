@@ -1,0 +1,30 @@
+"""BTAD (beanTech Anomaly Detection): three products, 01 to 03.
+
+Source: Mishra et al., "VT-ADL: A Vision Transformer Network for Image Anomaly Detection and Localization", ISIE 2021.
+Licence: CC BY-SA 4.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from stages.download.config import DataConfig
+from stages.download.found import Found, Rejected
+from stages.download.sources.files import images, is_folder
+from stages.download.sources.parts import Mask, Part, assemble, categories
+
+LAYOUT = "<category>/train/ok, <category>/test/{ok,ko}, <category>/ground_truth/ko"
+PARTS = (Part("train/ok", "train"), Part("test/ok", "test"), Part("test/ko", "test", "ko"))
+
+
+def find(config: DataConfig, root: Path) -> Iterator[Found | Rejected]:
+    """Images of every product; the official split is train and test. Images and masks may differ in their ending.
+
+    Raises:
+        UserError: another layout, or a category that is not there.
+    """
+    found = categories(config, root, lambda folder: is_folder(folder / "train/ok"), LAYOUT)
+    for category, base in found.items():
+        masks = [Mask("ko", file.stem, file) for file in images(base / "ground_truth/ko")]
+        yield from assemble(base, category, PARTS, masks, mask_above=0)

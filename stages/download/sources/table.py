@@ -1,0 +1,67 @@
+"""CSV files that name images: each fault is told with the file and the line."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from stages.download.sources.files import is_file, is_image
+from stages.types import UserError
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a CSV file, its cells by column, blanks around them taken off."""
+
+    where: str
+    """File and line, for messages."""
+    cells: dict[str, str]
+
+    def image(self, column: str, base: Path) -> str:
+        """The cell as the path of an image file below `base`, '/' between parts.
+
+        Raises:
+            UserError: empty, absolute, with '..', not there, or without the ending of an image.
+        """
+        text = self.cells[column]
+        path = PurePosixPath(text)
+        if not text:
+            raise UserError(f"{self.where}: column {column!r} is empty; write the path of an image below {base}")
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(
+                f"{self.where}: {text!r} leads out of {base}; write a path below it, without / in front and .."
+            )
+        if not is_file(base / path):
+            hint = "; write / between folders" if "\\" in text else "; mend the path or remove the line"
+            raise UserError(f"{self.where}: there is no file {text!r} below {base}{hint}")
+        if not is_image(text):
+            raise UserError(f"{self.where}: {text!r} is no image by its ending (.png, .jpg, ...); remove the line")
+        return path.as_posix()
+
+
+def lines(file: Path, columns: tuple[str, ...]) -> Iterator[Line]:
+    """The lines below the header that are not blank.
+
+    Raises:
+        UserError: not readable as UTF-8 CSV, a column that is missing, a line with more or fewer cells than the header.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.DictReader(opened, strict=True)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            for column in columns:
+                if column not in header:
+                    named = ", ".join(header) or "nothing"
+                    raise UserError(f"{file} line 1: no column {column!r}; it names {named}")
+            reader.fieldnames = header
+            for row in reader:
+                where = f"{file} line {reader.line_num}"
+                if None in row or None in row.values():
+                    raise UserError(f"{where}: not {len(header)} cells as in line 1; quote a cell that holds a comma")
+                yield Line(where, {name: cell.strip() for name, cell in row.items()})
+    except (UnicodeDecodeError, csv.Error) as fault:
+        raise UserError(f"{file}: not a CSV file in UTF-8 ({fault}); save it as such") from fault
+    except OSError as fault:
+        raise UserError(f"{file}: cannot be read ({fault.strerror}); mend that, or remove it") from fault

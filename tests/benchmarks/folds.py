@@ -1,0 +1,125 @@
+"""The whole pipeline on the five folds of each data set: image AUROC of every detector.
+
+    python -m tests.benchmarks.folds --json FILE [--quick] [--tiles FOLDER] [--only elpv tiles] [--folds 0 1 2 3 4]
+
+Committed code with its default parameters, in a clone; one thread a process, so that the figures do not depend on the
+number of cores. FILE is written after every fold, and folds that it holds already are not run again.
+
+`--tiles`: the folder that holds MT_Free and the defect folders. `--quick`: the tests' tiny project, two folds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.machine import machine
+from tests.conftest import ROOT, change_params, make_project
+
+FOLDS = (0, 1, 2, 3, 4)
+TINY_FOLDS = (0, 4)
+"""Folds in which the tiny project has images of every kind."""
+
+
+def data_sets(tiles: Path | None) -> dict[str, dict[str, Any]]:
+    """Section `data` of each."""
+    found: dict[str, dict[str, Any]] = {"elpv": {"source": "elpv", "categories": ["mono", "poly"]}}
+    if tiles is not None:
+        found["tiles"] = {"source": "magnetic_tile", "folder": str(tiles.resolve()), "categories": ["tile"]}
+    return found
+
+
+def run(project: Path, changes: dict[str, Any]) -> dict[str, Any]:
+    """metrics.json of a run with these parameters."""
+    change_params(project, {"data": changes})
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "pipeline", "run", "--jobs", "2"]
+    subprocess.run(command, cwd=project, env=environment, check=True)
+    content: dict[str, Any] = json.loads((project / "data/metrics/metrics.json").read_text())
+    return content
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """{category: {detector: {mean, min, max, folds}}}."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        for category, detectors in row["metrics"].items():
+            for name, values in detectors.items():
+                if values["image_auroc"] is not None:
+                    found.setdefault(category, {}).setdefault(name, []).append(values["image_auroc"])
+    return {
+        category: {
+            name: {
+                "mean": round(float(np.mean(values)), 4),
+                "min": round(min(values), 4),
+                "max": round(max(values), 4),
+                "folds": len(values),
+            }
+            for name, values in detectors.items()
+        }
+        for category, detectors in found.items()
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    print("| category | detector | image AUROC, mean | least - most | folds |")
+    print("| --- | --- | ---: | --- | ---: |")
+    for category, detectors in found.items():
+        for name, one in sorted(detectors.items(), key=lambda pair: -pair[1]["mean"]):
+            print(f"| {category} | {name} | {one['mean']:.3f} | {one['min']:.3f}-{one['max']:.3f} | {one['folds']} |")
+
+
+def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...], project: Path) -> None:
+    """Run what `file` does not hold yet, and write it there."""
+    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=project, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for name, changes in sets.items():
+        for fold in folds:
+            if any((row["data"], row["fold"]) == (name, fold) for row in rows):
+                continue
+            metrics = run(project, {**changes, "fold": fold})
+            rows.append({"data": name, "fold": fold, "commit": commit, "metrics": metrics})
+            result = {"name": "folds", "machine": machine(), "rows": rows, "summary": summary(rows)}
+            file.write_text(json.dumps(result, indent=2) + "\n")
+            show(result["summary"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tiles", type=Path, help="folder that holds MT_Free and the defect folders")
+    parser.add_argument("--only", nargs="*", help="names of data sets: elpv, tiles")
+    parser.add_argument("--folds", nargs="*", type=int, default=FOLDS)
+    parser.add_argument("--keep", type=Path, help="clone to this folder and leave it there, instead of a temporary one")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        project = options.keep or Path(scratch) / "project"
+        if options.quick:
+            make_project(project)
+            change_params(project, {"detectors": ["pca"]})
+            measure(options.json, {"tiny": {}}, TINY_FOLDS[:1], project)
+            return
+        if not project.exists():
+            subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
+        sets = data_sets(options.tiles)
+        chosen = {name: one for name, one in sets.items() if not options.only or name in options.only}
+        measure(options.json, chosen, tuple(options.folds), project)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Near-duplicates: found by hash, found by features, and against a slow search."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.audit.config import AuditConfig
+from stages.audit.twins import Looks, looks, twins
+from stages.download.phash import BITS, perceptual_hash
+
+
+def texture(seed: int, side: int = 96) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(0, 1, (12, 12))
+    large = np.kron(coarse, np.ones((side // 12, side // 12)))
+    return Image.fromarray(np.clip(128 + 40 * large + rng.normal(0, 4, (side, side)), 0, 255).astype(np.uint8))
+
+
+def different(a: str, b: str) -> int:
+    return (int(a, 16) ^ int(b, 16)).bit_count()
+
+
+def test_the_hash_survives_encoding_and_exposure_and_tells_parts_apart() -> None:
+    image = texture(0)
+    own = perceptual_hash(image)
+    assert len(own) == BITS // 4
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=60)
+    darker = Image.fromarray((np.asarray(image) * 0.6 + 20).astype(np.uint8))
+    for other in (Image.open(buffer), darker, image.resize((150, 150), Image.Resampling.BICUBIC)):
+        assert different(own, perceptual_hash(other)) <= 20
+    assert min(different(own, perceptual_hash(texture(seed))) for seed in range(1, 20)) > 80
+
+
+def random_looks(n: int = 60, k: int = 20) -> Looks:
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(n, k)).astype(np.float32)
+    signs = rng.choice([-1.0, 1.0], (n, 64)).astype(np.float32)
+    directions[7] = directions[40] + 0.1 * directions[7]  # the same part again
+    signs[9], signs[9, :3] = signs[41], -signs[41, :3]  # the same picture but for three bits
+    return Looks(signs, directions / np.linalg.norm(directions, axis=1, keepdims=True))
+
+
+def test_twins_equal_a_slow_search() -> None:
+    found, config = random_looks(), AuditConfig(hash_bits=5, similarity=4.0)
+    rows, others = np.arange(30), np.arange(30, 60)
+    result = twins(found, rows, others, config)
+    assert found.directions is not None
+    for place, row in enumerate(rows):
+        near = []
+        for at, other in enumerate(others):
+            bits = int((found.signs[row] != found.signs[other]).sum())
+            alike = float(found.directions[row] @ found.directions[other]) * np.sqrt(20)
+            if bits <= 5 or alike >= 4.0:
+                near.append((alike - bits / 64, at, bits, alike))
+        assert result.count[place] == len(near)
+        if near:
+            _, at, bits, alike = max(near)
+            assert (result.partner[place], result.bits[place]) == (at, bits)
+            assert result.similarity[place] == pytest.approx(alike, abs=1e-5)
+        else:
+            assert result.partner[place] == -1
+    assert result.partner[7] == 10 and result.partner[9] == 11 and result.found.sum() == 2
+
+
+def test_thresholds_decide() -> None:
+    found = random_looks()
+    rows, others = np.arange(30), np.arange(30, 60)
+    assert not twins(found, rows, others, AuditConfig(hash_bits=2, similarity=50)).found.any()
+    assert twins(found, rows, others, AuditConfig(hash_bits=3, similarity=50)).found.tolist().index(True) == 9
+    assert not twins(found, rows, np.array([], np.int64), AuditConfig()).found.any()
+
+
+def images_with_twins(n: int = 120, c: int = 40) -> np.ndarray:
+    """(n, 4, 4, c) tokens; the second half are the first again, hardly changed, but for the last ten."""
+    rng = np.random.default_rng(1)
+    parts = rng.normal(size=(n // 2, 4, 4, c)) * np.linspace(1, 30, c)
+    again = parts + rng.normal(size=parts.shape)
+    again[-10:] = rng.normal(size=again[-10:].shape) * np.linspace(1, 30, c)
+    return np.concatenate([parts, again]).astype(np.float16)
+
+
+def test_features_find_parts_that_were_moved_to_another_picture() -> None:
+    tokens, rng = images_with_twins(), np.random.default_rng(2)
+    hashes = [rng.bytes(32).hex() for _ in tokens]
+    seen = looks(hashes, tokens, AuditConfig())
+    assert seen.directions is not None and seen.directions.shape == (120, 30)  # a quarter of the images
+    found = twins(seen, np.arange(60, 120), np.arange(60), AuditConfig(similarity=4.5))
+    assert found.partner[:50].tolist() == list(range(50))
+    assert not found.found[50:].any()
+    assert looks(hashes, tokens, AuditConfig(directions=20)).directions.shape == (120, 20)  # type: ignore[union-attr]
+
+
+def test_few_images_are_compared_by_hash_alone() -> None:
+    tokens, rng = images_with_twins(40), np.random.default_rng(2)
+    hashes = [rng.bytes(32).hex() for _ in range(20)]
+    found = twins(looks(hashes * 2, tokens, AuditConfig()), np.arange(20, 40), np.arange(20), AuditConfig())
+    assert found.partner.tolist() == list(range(20)) and np.isnan(found.similarity).all()
+
+
+def test_parts_of_the_grid_count_apart() -> None:
+    """Two images whose tokens are the same but in other places are no twins."""
+    rng = np.random.default_rng(3)
+    tokens = rng.normal(size=(100, 4, 4, 30)).astype(np.float32)
+    tokens[:, :2] += 3 * rng.normal(size=(100, 1, 1, 30))
+    tokens[1] = tokens[0][::-1]  # upside down: the same mean
+    seen = looks([rng.bytes(32).hex() for _ in tokens], tokens, AuditConfig())
+    assert twins(seen, np.array([1]), np.array([0]), AuditConfig(similarity=3)).partner.tolist() == [-1]
