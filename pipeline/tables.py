@@ -108,6 +108,10 @@ def denoising_lines(found: Mapping[str, Any]) -> list[str]:
             kinds = ("raw", "mean_artifact", "clean", "difference")
             shown = ", ".join(f"{_words(kind)} {_figure(values[kind])}" for kind in kinds)
             lines.append(f"{category}: image AUROC of the nearest neighbour among features: {shown}")
+    for category, probes in found["labelled"].items():
+        if probes["linear"]["image_auroc"] is not None:
+            shown = ", ".join(f"{name} {_number(one['image_auroc'], 3)}" for name, one in probes.items())
+            lines.append(f"{category}: image AUROC of the mean token where labels may be learned: {shown}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Stage `probe`: what denoising took off the features, and what it left: figures and pictures.
+"""Stage `probe`: what the features tell, and what denoising took off them: figures and pictures.
 
 Measured on images that the denoiser never saw: validation images that stage 1 ran on, and test images.
 """
@@ -67,6 +67,7 @@ def probe(params: Params) -> None:
         "nearest_neighbour": {
             category: _nearest(params, manifest, category, artifact) for category in params.data.categories
         },
+        "labelled": {category: _labelled(manifest, category) for category in params.data.categories},
     }
     with output(paths.PROBE) as folder:
         write_json(folder / "probe.json", found)
@@ -148,6 +149,20 @@ def _nearest(
         }
         for name, (value, values) in result.items()
     }
+
+
+def _labelled(manifest: pd.DataFrame, category: str) -> dict[str, dict[str, Any]]:
+    """Image AUROC of plain classifiers that learn the test images' labels from the mean token: for the record alone."""
+    from stages.backbone.probes import knn_probe, linear_probe
+
+    test, stored = rows_of(manifest, category, "test"), StoredRows(paths.FEATURES / "tokens.zarr")
+    means = np.array([stored[int(i)].astype(np.float32).mean((0, 1)) for i in test])
+    labels, groups = manifest["label"].to_numpy()[test], manifest["group"].to_numpy()[test].tolist()
+    found = {}
+    for name, probe in (("knn", knn_probe), ("linear", linear_probe)):
+        one = probe(means, labels, groups)
+        found[name] = {"image_auroc": None if one.auroc is None else round(one.auroc, 6), "reason": one.reason}
+    return found
 
 
 def _draw(path: Path, stores: Stores, images: pd.DataFrame, rows: NDArray[np.int64]) -> None:

@@ -10,8 +10,9 @@ from stages.backbone.objectives.config import DinoConfig, MfmConfig, SdsslConfig
 from stages.types import Config
 
 TIMM, CNN = "timm:", "cnn:"
-RATES = {"hybrid": 3e-3, "plain": 5e-4}
-"""Peak learning rates that were best on the validation loss of `distill` (README.md)."""
+RATES = {"distill": 3e-3, "mfm": 3e-3}
+SELF_DISTILLED_RATE = 5e-4
+"""Peak learning rates by objective, chosen by validation loss (README.md)."""
 
 
 class BackboneConfig(Config):
@@ -71,8 +72,8 @@ class BackboneConfig(Config):
     class_weight: float = Field(1.0, ge=0.0, le=100.0)
     """`distill`: weight of the class token's loss beside the patch tokens'."""
     lr: float | None = Field(None, gt=0.0, le=1.0)
-    """Peak learning rate of AdamW, after a warm-up over a tenth of the steps; a cosine to zero follows. null: 0.003 for
-    `hybrid`, 0.0005 for `plain`."""
+    """Peak learning rate of AdamW, after a warm-up over a tenth of the steps; a cosine to zero follows. null: 0.003
+    for `distill` and `mfm`, 0.0005 for the other objectives."""
     weight_decay: float = Field(0.05, ge=0.0, le=1.0)
     """AdamW's weight decay of matrices."""
     mixed_precision: bool = False
@@ -129,8 +130,8 @@ class BackboneConfig(Config):
 
     @property
     def rate(self) -> float:
-        """Peak learning rate of this model."""
-        return self.lr if self.lr is not None else RATES.get(self.model, RATES["hybrid"])
+        """Peak learning rate of the objective."""
+        return self.lr if self.lr is not None else RATES.get(self.objective, SELF_DISTILLED_RATE)
 
 
 class DistillConfig(Config):

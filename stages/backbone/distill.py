@@ -71,7 +71,7 @@ def distill(
         network = network_for(BackboneConfig(**fitted.info["architecture"]))
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in fitted.arrays.items()})
     network.requires_grad_(False)
-    _learning(network).requires_grad_(True)
+    _learning(network, fitted.info["architecture"]["model"]).requires_grad_(True)
 
     def pairs(source: Rows, order: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         for part in batches(len(order), config.batch):
@@ -100,12 +100,12 @@ def distill(
     )
 
 
-def _learning(network: nn.Module) -> nn.Module:
+def _learning(network: nn.Module, name: str) -> nn.Module:
     """The part that learns: for the hybrid the blocks behind the frozen CNN."""
     if isinstance(network, Hybrid):
         return network.trunk
     if isinstance(network, Cnn | FeatureMap):
         raise UserError(
-            "distill: a backbone of feature maps has no position embedding and no block to learn with; set epochs: 0"
+            f"distill: backbone `{name}` has no position embedding and no block to learn with; set epochs: 0"
         )
     return network

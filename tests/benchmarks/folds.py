@@ -5,7 +5,7 @@
 Committed code with its default parameters, in a clone; one thread a process, so that the figures do not depend on the
 number of cores. FILE is written after every fold, and folds that it holds already are not run again.
 
-`--tiles`: the folder that holds MT_Free and the defect folders. `--quick`: the tests' tiny project, two folds.
+`--tiles`: the folder that holds MT_Free and the defect folders. `--quick`: the tests' tiny project, one fold.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from stages.detectors.registry import FLOORS
 from tests.benchmarks.machine import machine
 from tests.conftest import ROOT, change_params, make_project
 
 FOLDS = (0, 1, 2, 3, 4)
-TINY_FOLDS = (0, 4)
-"""Folds in which the tiny project has images of every kind."""
 
 
 def data_sets(tiles: Path | None) -> dict[str, dict[str, Any]]:
@@ -51,34 +50,35 @@ def run(project: Path, changes: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """{category: {detector: {mean, min, max, folds}}}."""
-    found: dict[str, dict[str, list[float]]] = {}
+def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a category and detector, the best first."""
+    found: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         for category, detectors in row["metrics"].items():
             for name, values in detectors.items():
                 if values["image_auroc"] is not None:
-                    found.setdefault(category, {}).setdefault(name, []).append(values["image_auroc"])
-    return {
-        category: {
-            name: {
-                "mean": round(float(np.mean(values)), 4),
-                "min": round(min(values), 4),
-                "max": round(max(values), 4),
-                "folds": len(values),
-            }
-            for name, values in detectors.items()
+                    found.setdefault((category, name), []).append(values["image_auroc"])
+    lines = [
+        {
+            "category": category,
+            "detector": name,
+            "mean": round(float(np.mean(values)), 4),
+            "least": round(min(values), 4),
+            "most": round(max(values), 4),
+            "folds": len(values),
         }
-        for category, detectors in found.items()
-    }
+        for (category, name), values in found.items()
+    ]
+    return sorted(lines, key=lambda one: (one["category"], -one["mean"]))
 
 
-def show(found: dict[str, Any]) -> None:
+def show(lines: list[dict[str, Any]]) -> None:
     print("| category | detector | image AUROC, mean | least - most | folds |")
     print("| --- | --- | ---: | --- | ---: |")
-    for category, detectors in found.items():
-        for name, one in sorted(detectors.items(), key=lambda pair: -pair[1]["mean"]):
-            print(f"| {category} | {name} | {one['mean']:.3f} | {one['min']:.3f}-{one['max']:.3f} | {one['folds']} |")
+    for one in lines:
+        name = f"*{one['detector']} floor*" if one["detector"] in FLOORS else one["detector"]
+        spread = f"{one['least']:.3f} - {one['most']:.3f}"
+        print(f"| {one['category']} | {name} | {one['mean']:.3f} | {spread} | {one['folds']} |", flush=True)
 
 
 def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...], project: Path) -> None:
@@ -93,9 +93,11 @@ def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...],
                 continue
             metrics = run(project, {**changes, "fold": fold})
             rows.append({"data": name, "fold": fold, "commit": commit, "metrics": metrics})
-            result = {"name": "folds", "machine": machine(), "rows": rows, "summary": summary(rows)}
+            lines = summarised(rows)
+            means = {f"{one['category']} {one['detector']}": one["mean"] for one in lines}
+            result = {"name": "folds", "machine": machine(), "rows": rows, "summary": means}
             file.write_text(json.dumps(result, indent=2) + "\n")
-            show(result["summary"])
+            show(lines)
 
 
 def main() -> None:
@@ -112,7 +114,7 @@ def main() -> None:
         if options.quick:
             make_project(project)
             change_params(project, {"detectors": ["pca"]})
-            measure(options.json, {"tiny": {}}, TINY_FOLDS[:1], project)
+            measure(options.json, {"tiny": {}}, FOLDS[:1], project)
             return
         if not project.exists():
             subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)

@@ -51,7 +51,10 @@ def test_a_wrong_parameter_stops_the_run_at_once(project: Path, environment: dic
     ("changes", "words"),
     [
         ({"source": "elpv", "categories": ["multi"]}, ("data.categories", "'multi'", "mono and poly")),
-        ({"categories": ["a", "b"]}, ("no normal images of category 'a'", "data/own/a: no image file there matches data.normal")),
+        (
+            {"categories": ["a", "b"]},
+            ("no normal images of category 'a'", "data/own/a: no image file there matches data.normal"),
+        ),
         ({"folder": "data/none"}, ("data/none is not a folder",)),
         ({"group_pattern": "(normal)"}, ("too few normal images of 'tile' to split", "1 groups")),
         ({"max_pixels": 1599}, ("data.max_rejected_fraction = 0.05", "data.max_pixels = 1599")),

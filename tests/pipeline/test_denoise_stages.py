@@ -239,6 +239,7 @@ def test_probe_and_distillation(ready: Path) -> None:
     assert set(found["error_to_stage_1"]) == {"raw", "mean_artifact", "denoiser"}
     nearest = found["nearest_neighbour"]["tile"]
     assert nearest["difference"]["value"] == pytest.approx(nearest["clean"]["value"] - nearest["raw"]["value"])
+    assert found["labelled"]["tile"]["linear"]["reason"] == "the images of a class are all of one group"
     assert Image.open("data/probe/denoising.png").width > 600
     by_block = StoredRows(Path("data/features/clean/tokens.zarr"))[:]
     change_params(ready, {"distill": {"epochs": 1}})

@@ -22,8 +22,9 @@ class DinoConfig(Config):
     """Side in pixels to which a small crop is resized, a multiple of 32 (the paper's, beside 224)."""
     local_scale: float = Field(0.1, gt=0.0, le=1.0)
     """Least area of a small crop over that of the image (the paper: 0.05); the most is `crop_scale`."""
-    jitter: float = Field(0.4, ge=0.0, le=0.9)
-    """Brightness and contrast of a crop are each multiplied by a factor within 1 - this and 1 + this (the paper's)."""
+    jitter: float = Field(0.2, ge=0.0, le=0.9)
+    """Brightness and contrast of a crop are each multiplied by a factor within 1 - this and 1 + this (the paper: 0.4;
+    images of one inspection differ less in exposure than photographs)."""
     blur: float = Field(0.5, ge=0.0, le=1.0)
     """Probability that a crop is blurred (the paper: 1, 0.1 and 0.5 for the first, second and small crops)."""
     prototypes: int = Field(1024, ge=2, le=65_536)
@@ -39,12 +40,13 @@ class DinoConfig(Config):
     """Share of the old centre that is kept at each step (the paper's)."""
     student_temperature: float = Field(0.1, gt=0.0, le=1.0)
     """The student's logits are divided by it (the paper's)."""
-    teacher_temperature: float = Field(0.07, gt=0.0, le=1.0)
-    """The teacher's logits are divided by it after the warm-up (the paper's)."""
+    teacher_temperature: float = Field(0.04, gt=0.0, le=1.0)
+    """The teacher's logits are divided by it after the warm-up (the authors' code; the paper: 0.07, with which the
+    teacher stayed near even answers in a hundred steps, README.md of the package)."""
     first_temperature: float = Field(0.04, gt=0.0, le=1.0)
-    """The teacher's at the first step, from where it rises evenly (the paper's)."""
+    """The teacher's at the first step, from where it goes evenly to `teacher_temperature` (the paper's)."""
     temperature_warmup: float = Field(0.3, ge=0.0, le=1.0)
-    """Share of the steps over which it rises (the paper: 30 of 100 to 800 epochs)."""
+    """Share of the steps that this takes (the paper: 30 of 100 to 800 epochs)."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -3,10 +3,11 @@
 Source: Caron et al., "Emerging properties in self-supervised vision transformers", ICCV 2021: loss eq. 1 to 3, centring
 eq. 4, head section 3.1 and appendix; details as in the authors' code. As there, the teacher is what is read afterwards.
 Deviations:
-- views.py's; neither gradients are clipped nor is the last layer frozen at first, and the weight decay does
-not rise (schedules of hundreds of epochs); the last layer's rows are of length 1 (as with their `norm_last_layer`);
-- heads read tokens standardised over images of the untrained network, in place of a LayerNorm: at first a class token
-  hardly depends on its image, and after a LayerNorm all answers grew even within 100 steps (loss log K, README.md);
+- views.py's; neither gradients are clipped nor is the last layer frozen at first, and the weight decay does not rise
+  (schedules of hundreds of epochs); the last layer's rows are of length 1 (as with their `norm_last_layer`);
+- the mean of the views that go through a head together is taken off its bottleneck, as a batch norm would (the
+  authors' `use_bn_in_head`, without scale). Without it, the part that all views share grew in a hundred steps until
+  each view got all prototypes alike (README.md of the package);
 - the centre starts as the mean of the first step, not as 0.
 
 Legend beside interface.py's: b images a step; V views of each, two of them full-sized; K prototypes.
@@ -29,23 +30,16 @@ from stages.backbone.objectives.interface import Draw, Objective, student_input
 from stages.backbone.objectives.views import Views, draw_views, take_views
 from stages.backbone.vit import Hybrid, Plain
 
-SETTLING = 64
-"""At most so many images give mean and spread of what the heads read."""
-
 Batch = tuple[Tensor, Tensor]
 """Full-sized views (b, 2, ...) and small ones (b, V - 2, ...)."""
 
 
 class Head(nn.Module):
-    """Standardisation, three layers, a bottleneck of length 1, and the cosine to each of K prototypes."""
-
-    mean: Tensor
-    spread: Tensor
+    """Norm, three layers, a bottleneck of mean 0 and length 1, and the cosine to each of K prototypes."""
 
     def __init__(self, channels: int, hidden: int, bottleneck: int, prototypes: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("spread", torch.ones(channels))
+        self.norm = nn.LayerNorm(channels)
         widths = (channels, hidden, hidden, bottleneck)
         layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
         self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck))
@@ -55,15 +49,10 @@ class Head(nn.Module):
         self.mlp = nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> logits (..., K) in single precision."""
-        direction = F.normalize(self.mlp((x - self.mean) / self.spread).float(), dim=-1)
+        """(M, C) -> logits (M, K) in single precision."""
+        found = self.mlp(self.norm(x)).float()  # (M, bottleneck)
+        direction = F.normalize(found - found.mean(0), dim=-1)
         return F.linear(direction, F.normalize(self.prototypes.float(), dim=-1)).float()
-
-    def settle(self, x: Tensor) -> None:
-        """Mean and spread are those of x (..., C)."""
-        flat = x.flatten(0, -2)
-        self.mean.copy_(flat.mean(0))
-        self.spread.copy_(flat.std(0, unbiased=False).clamp_min(1e-6))
 
 
 @dataclass(frozen=True)
@@ -106,8 +95,6 @@ class Dino(Objective):
     def __init__(self, network: Hybrid | Plain, pool: Views, config: BackboneConfig) -> None:
         super().__init__(network, pool, config)
         self.student = nn.ModuleDict({"encoder": self.encoder, **self.heads(config)})
-        with torch.no_grad():
-            self.settle(self.encoder.states(pool.wide[:SETTLING, 0]))
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.register_buffer("centre", torch.zeros(config.dino.prototypes))
         self.register_buffer("done", torch.tensor(0))
@@ -116,10 +103,6 @@ class Dino(Objective):
     def heads(self, config: BackboneConfig) -> dict[str, nn.Module]:
         """The modules beside the encoder that the teacher has too."""
         return {"head": self.new_head(config.dino.prototypes)}
-
-    def settle(self, states: list[Tensor]) -> None:
-        """Set the heads' standardisation, from (M, 1 + N, C) after each block of the untrained encoder."""
-        self.student["head"].settle(states[-1][:, 0])  # type: ignore[operator]
 
     def new_head(self, prototypes: int) -> Head:
         return Head(self.channels, self.config.dino.hidden, self.config.dino.bottleneck, prototypes)
@@ -133,7 +116,7 @@ class Dino(Objective):
         return take_views(pool, index, self.config.dino.local_views, generator)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss`: log K is what a student without any idea pays; `usage`, `doubt`: see `Compared`, collapse shows there."""
+        """`loss`: log K is what a student without any idea pays; `usage`, `doubt`: see `Compared`, they tell collapse."""
         found = self.compare(batch)
         return {"loss": found.loss, "usage": found.usage, "doubt": found.doubt}
 

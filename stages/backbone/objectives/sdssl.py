@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.objectives.dino import SETTLING, Batch, Compared, Dino
+from stages.backbone.objectives.dino import Batch, Compared, Dino
 from stages.backbone.objectives.views import Views
 from stages.backbone.vit import Hybrid, Plain
 
@@ -23,12 +23,7 @@ class Sdssl(Dino):
     def __init__(self, network: Hybrid | Plain, pool: Views, config: BackboneConfig) -> None:
         super().__init__(network, pool, config)
         self.blocks = range(config.sdssl.first_block - 1, config.depth - 1)
-        heads = [self.new_head(config.dino.prototypes) for _ in self.blocks]
-        with torch.no_grad():
-            states = self.encoder.states(pool.wide[:SETTLING, 0])
-            for block, head in zip(self.blocks, heads, strict=True):
-                head.settle(states[block][:, 0])
-        self.block_heads = nn.ModuleList(heads)
+        self.block_heads = nn.ModuleList(self.new_head(config.dino.prototypes) for _ in self.blocks)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         found = self.compare(batch)

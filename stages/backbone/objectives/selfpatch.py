@@ -98,14 +98,10 @@ class Selfpatch(Dino):
             "patch_head": self.new_head(config.selfpatch.prototypes),
         }
 
-    def settle(self, states: list[Tensor]) -> None:
-        side: Any = self.student
-        side["head"].settle(_summary(side, states))
-        side["patch_head"].settle(states[-1][:, 1:])
-
     def look(self, side: Any, inputs: Tensor) -> Look:
         states = side["encoder"].states(inputs)
-        return Look(side["head"](_summary(side, states)), states)
+        summary = side["aggregation"](states[-1][:, 1:], start=states[-1][:, 0])  # (M, C)
+        return Look(side["head"](summary), states)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         found = self.compare(batch)
@@ -126,9 +122,3 @@ class Selfpatch(Dino):
             self.means["patch_centre"] = logits.mean(0)
         said = self.student["patch_head"](own.flatten(0, 1)) / self.config.dino.student_temperature
         return -(targets * said.log_softmax(-1)).sum(-1).mean()
-
-
-def _summary(side: Any, states: list[Tensor]) -> Tensor:
-    """(M, C) of views, from (M, 1 + N, C) after each block."""
-    found: Tensor = side["aggregation"](states[-1][:, 1:], start=states[-1][:, 0])
-    return found

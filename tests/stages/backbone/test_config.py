@@ -10,6 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from stages.backbone.config import BackboneConfig
+from stages.backbone.objectives.config import DinoConfig, MfmConfig, SdsslConfig, SelfpatchConfig
+from stages.types import Config
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,14 @@ from stages.backbone.config import BackboneConfig
         ({"strides": ()}, "strides"),
         ({"strides": (16, 8)}, r"strides \[16, 8\] are not in ascending order"),
         ({"strides": (8, 8)}, r"strides \[8, 8\] are not in ascending order"),
+        ({"teacher_checkpoint": "a.pth"}, "teacher_checkpoint is read with teacher `timm:NAME` alone"),
+        ({"teacher": "resnet18"}, "teacher"),
+        ({"objective": "dino", "batch": 1}, "batch 1 holds no two views of an image, which `dino` compares"),
+        ({"objective": "dino", "dino": {"local_scale": 0.5}}, "dino.local_scale 0.5 is more than crop_scale 0.3"),
+        ({"dino": {"local_views": 9}}, "local_views 9 are more than local_pool 8"),
+        ({"dino": {"local_side": 80}}, "local_side 80 is not a multiple of 32"),
+        ({"objective": "sdssl", "depth": 2, "sdssl": {"first_block": 2}}, "leaves no block before the last of depth 2"),
+        ({"mfm": {"radius": 0.6}}, "radius"),
         ({"steps": -1}, "steps"),
         ({"mask_fraction": 1.0}, "mask_fraction"),
         ({"patch": 14}, "patch"),
@@ -45,8 +55,14 @@ def test_a_timm_model_is_one_line() -> None:
     assert BackboneConfig(model="timm:vit_small_patch14_dinov2.lvd142m", image_side=224).model.startswith("timm:")
 
 
-def test_every_field_says_what_it_is() -> None:
-    assert [name for name, field in BackboneConfig.model_fields.items() if not field.description] == []
+@pytest.mark.parametrize("config", [BackboneConfig, DinoConfig, SelfpatchConfig, SdsslConfig, MfmConfig])
+def test_every_field_says_what_it_is(config: type[Config]) -> None:
+    assert [name for name, field in config.model_fields.items() if not field.description] == []
+
+
+def test_the_rate_goes_with_the_objective_unless_it_is_given() -> None:
+    assert (BackboneConfig().rate, BackboneConfig(objective="dino").rate) == (3e-3, 5e-4)
+    assert BackboneConfig(objective="sdssl", lr=0.02).rate == 0.02
 
 
 def test_the_parameters_load_without_torch() -> None:

@@ -154,7 +154,7 @@ def test_a_network_without_its_classes_must_be_whole(weights: Path, tmp_path: Pa
 
 def test_distillation_says_that_there_is_nothing_to_learn_with(weights: Path) -> None:
     images = textures(2, 0)
-    with pytest.raises(UserError, match="distill: a backbone of feature maps has no position embedding"):
+    with pytest.raises(UserError, match=f"distill: backbone `cnn:{LITE}` has no position embedding"):
         distill(fitted(weights), lambda x: x, images, images, DistillConfig(epochs=1), 0, Session())
 
 
