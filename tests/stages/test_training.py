@@ -104,3 +104,30 @@ def test_best_weights_come_back_and_training_stops_early() -> None:
 
 def test_the_seed_reaches_dropout() -> None:
     assert not same(train(None, seed=1)[0], train(None, seed=2)[0])
+
+
+def test_the_last_weights_stay_where_the_best_are_not_asked_for() -> None:
+    torch.manual_seed(3)
+    task = Line(rate=3.0)
+    history = fit(
+        task,
+        batches,
+        lambda: batches(99, 1),
+        steps_per_epoch=4,
+        epochs=5,
+        patience=None,
+        seed=1,
+        session=Session(),
+        keep_best=False,
+    )
+    values = [epoch["val_loss"] for epoch in history.epochs]
+    assert history.best_epoch == 4 and values[4] > min(values)  # else the test would show nothing
+    with torch.no_grad():
+        assert float(task.loss(next(batches(99, 1)))["loss"]) == pytest.approx(values[4], rel=1e-6)
+
+
+def test_the_bar_shows_how_many_steps_an_epoch_has(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(progress=True)
+    fit(Line(), batches, None, steps_per_epoch=4, epochs=1, patience=None, seed=1, session=session)
+    shown = capsys.readouterr()
+    assert "4/4" in shown.out + shown.err

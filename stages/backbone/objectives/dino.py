@@ -98,7 +98,7 @@ class Dino(Objective):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.register_buffer("centre", torch.zeros(config.dino.prototypes))
         self.register_buffer("done", torch.tensor(0))
-        self.means: dict[str, Tensor] = {}  # of the teacher's logits at this step, by centre
+        self.means: dict[str, Tensor] = {}  # of the teacher's logits in the last batch, by centre
 
     def heads(self, config: BackboneConfig) -> dict[str, nn.Module]:
         """The modules beside the encoder that the teacher has too."""
@@ -116,7 +116,7 @@ class Dino(Objective):
         return take_views(pool, index, self.config.dino.local_views, generator)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss`: log K is what a student without any idea pays; `usage`, `doubt`: see `Compared`, they tell collapse."""
+        """`loss`: log K is what a student without any idea pays; `usage`, `doubt` (`Compared`) tell collapse."""
         found = self.compare(batch)
         return {"loss": found.loss, "usage": found.usage, "doubt": found.doubt}
 
@@ -131,8 +131,7 @@ class Dino(Objective):
             most = math.log(targets.shape[-1])
             usage = torch.special.entr(targets.mean((0, 1))).sum() / most
             doubt = torch.special.entr(targets).sum(-1).mean() / most
-        if self.training:
-            self.means["centre"] = logits.mean((0, 1))
+        self.means["centre"] = logits.mean((0, 1))
         seen = self.look(self.student, wide)
         small = self.look(self.student, narrow) if len(narrow) else None
         said = torch.cat([seen.logits, *([small.logits] if small else [])]).unflatten(0, (-1, images))  # (V, b, K)
@@ -150,7 +149,7 @@ class Dino(Objective):
     def across(self, said: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of the student's (V, b, K) to the teacher's (2, b, K) over pairs of different views."""
         log = (said / self.config.dino.student_temperature).log_softmax(-1)
-        pairs = -torch.einsum("ibk,vbk->iv", targets, log) / said.shape[1]  # (2, V)
+        pairs = -(targets[:, None] * log).sum(-1).mean(-1)  # (2, V)
         return (pairs.sum() - pairs.trace()) / (pairs.numel() - 2)
 
     def temperature(self) -> float:

@@ -118,7 +118,6 @@ class Selfpatch(Dino):
             summary = side["aggregation"](around.flatten(0, 1), there.flatten(0, 1))  # (M * N, C)
             logits = side["patch_head"](summary)  # (M * N, P)
             targets = self.answers(logits, self.patch_centre)
-        if self.training:
-            self.means["patch_centre"] = logits.mean(0)
+        self.means["patch_centre"] = logits.mean(0)
         said = self.student["patch_head"](own.flatten(0, 1)) / self.config.dino.student_temperature
         return -(targets * said.log_softmax(-1)).sum(-1).mean()

@@ -115,8 +115,6 @@ def test_teacher_and_centre_follow_by_hand() -> None:
     torch.testing.assert_close(task.centre, 0.9 * means[0] + 0.1 * means[1], atol=1e-6, rtol=1e-4)
     before = task.centre.clone()
     task.eval().loss(batch)
-    task.means.clear()
-    task.after_step()
     assert torch.equal(task.centre, before)  # validation leaves the centre alone
     task.finish()
     torch.testing.assert_close(task.encoder.state_dict(), task.teacher["encoder"].state_dict(), atol=0, rtol=0)
@@ -132,6 +130,12 @@ def test_momentum_ends_at_one_and_the_temperature_rises_evenly() -> None:
         task.done += 1
     assert [momenta[i] for i in (0, 5, 10)] == pytest.approx([0.9, 0.95, 1.0])
     assert temperatures[:6] == pytest.approx([0.04, 0.05, 0.06, 0.07, 0.08, 0.08])
+
+
+def test_the_optimiser_starts_at_the_objectives_rate() -> None:
+    for kind, name, rate in ((Dino, "dino", 5e-4), (Sdssl, "sdssl", 5e-4)):
+        optimizer, _ = made(kind, name, views()).optimizer(10)
+        assert [group["lr"] for group in optimizer.param_groups] == [rate, rate]  # a warm-up of one step
 
 
 def test_no_gradient_reaches_the_teacher() -> None:
@@ -225,7 +229,8 @@ class ByHeart(nn.Module):
         super().__init__()
         self.patches = patches
 
-    def forward(self, _: Tensor) -> Tensor:
+    def forward(self, read: Tensor) -> Tensor:
+        self.read = read
         return self.patches
 
 
@@ -240,6 +245,8 @@ def test_mfm_draws_each_patch_where_it_stands_and_asks_for_what_was_masked_alone
         task.decoder = ByHeart(patches)
         assert float(task.loss((crops, crops, torch.tensor([low])))["loss"]) < 1e-4
         assert float(task.loss((crops, crops, torch.tensor([not low])))["loss"]) > 0.1
+    tokens, _ = task.encoder(crops)
+    torch.testing.assert_close(task.decoder.read[0, 1, 2], task.norm(tokens[0, :, 1, 2]))
 
 
 def test_a_filter_leaves_low_or_high_frequencies_alone() -> None:
