@@ -21,7 +21,7 @@ SUMMARY = {
     },
     "denoiser": {"positional_leakage_raw", "positional_leakage_denoiser", "image_auroc_raw", "image_auroc_denoiser"},
     "shared_artifact": {"gain_4_views", "gain_8_views", "gain_20_views"},
-    "objectives": {"dino"},
+    "objectives": {"random", "distill", "dino", "selfpatch", "sdssl", "mfm"},
     "folds": {"tile pca"},
     "data": {"manifest_images_per_s", "loader_to_model_ratio"},
     "audit": {"seconds_10k"},

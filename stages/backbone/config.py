@@ -12,7 +12,7 @@ from stages.types import Config
 TIMM, CNN = "timm:", "cnn:"
 RATES = {"distill": 3e-3, "mfm": 3e-3}
 SELF_DISTILLED_RATE = 5e-4
-"""Peak learning rates by objective, chosen by validation loss (README.md)."""
+"""Peak learning rates by objective, chosen by validation loss (objectives/README.md)."""
 
 
 class BackboneConfig(Config):

@@ -1,174 +1,231 @@
-"""The pretraining objectives at equal budget: what nearest neighbours tell of ELPV's defects on their features.
+"""The pretraining objectives at equal budget on ELPV mono, against a random backbone.
 
-    python -m tests.benchmarks.objectives --json FILE [--quick] [--model plain] [--seconds 100] [--folds 0 1 2 3 4]
+    python -m tests.benchmarks.objectives --json FILE [--quick] [--folds 5] [--model hybrid|plain] [--seconds 60]
 
-For each objective and fold the pipeline itself, up to the stage `probe`, with the backbone trained on that fold's
-images; `random` is the network as drawn. Budget: CPU seconds of one thread for drawing crops and training; the steps
-that fit come from the cost of two short trainings. Committed code, in clones; one thread a process. FILE is written
-after every run, and runs that it holds already are not done again. `--quick`: the tests' tiny project, one objective.
+Rule of the budget: on fold 0 the pool of crops is drawn and 20 steps are trained; what drawing and a step cost in CPU
+seconds gives the steps that fit into `--seconds` together with the drawing, in whole tens; these hold for all folds.
+`random` is the same network without a step (for `hybrid`: behind its ImageNet CNN). All else has its default.
+
+For each objective and fold the backbone is built on the fold's training images; denoising runs as in the pipeline with
+default parameters (stage 1 on 64 training images, then the denoiser). Score of a test image: largest distance of a
+patch to the nearest of 5,000 patches of training images; on raw and on clean features. One thread, all seeds 0. Each
+row is written when it is done, and a run goes on where FILE ends; the measured steps are kept with it. Differences to
+`random` are paired: the same resamples of test images, stratified by class, for both; the mean over folds of each.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
 
-from stages.backbone.config import BackboneConfig
-from tests.benchmarks.machine import machine
-from tests.conftest import ROOT, change_params, make_project
-
-OBJECTIVES: tuple[str, ...] = get_args(BackboneConfig.model_fields["objective"].annotation)
-FOLDS = (0, 1, 2, 3, 4)
-SHORT, LONGER = 4, 12
-"""Steps of the two trainings that tell a step's cost."""
-
-COST = """
-import json, sys, time
-from pipeline.params import load_params
-from pipeline.stage_io.rows import ImageFiles, read_manifest, rows_of
 from stages.backbone.build import build
+from stages.backbone.config import BackboneConfig
+from stages.backbone.interface import Backbone
+from stages.backbone.load import load
+from stages.backbone.objectives.registry import OBJECTIVES
+from stages.backbone.pretrain import STEPS_PER_EPOCH, VALIDATION_CROPS, pretrain
+from stages.backbone.vit import Hybrid, Plain
+from stages.denoise.config import DenoiseConfig, DenoiserConfig
+from stages.denoise.denoise import Denoised, chosen_images, denoise_images
+from stages.denoise.denoiser import apply_denoiser, train_denoiser
+from stages.denoise.neighbours import draw_memory, nearest_scores
+from stages.score import metrics
+from stages.score.intervals import bootstrap, percentile_interval
 from stages.training import Session
+from stages.types import Subset
+from tests.benchmarks.backbone import Cells, elpv_mono
+from tests.benchmarks.machine import machine
 
-config, seconds = load_params().backbone, []
-images = [ImageFiles.of(m, rows_of(m, None, part), config.image_side)
-          for m in [read_manifest()] for part in ("train", "validation")]
-for steps in map(int, sys.argv[1:]):
+RANDOM = "random"
+MEASURED_STEPS = 20
+MEMORY, RESAMPLES, CONFIDENCE = 5000, 2000, 0.95
+KINDS = ("raw", "clean")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run is of; a file of another setting is not gone on with."""
+
+    model: str
+    seconds: float
+    quick: bool
+
+    def config(self, objective: str, steps: int) -> BackboneConfig:
+        """Default parameters but for objective and steps; `quick`: small ones."""
+        small: dict[str, Any] = {"image_side": 64, "crop_side": 64, "crops": 32, "depth": 2, "batch": 8}
+        changes = small | {"dino": {"local_side": 32}} if self.quick else {}
+        chosen = {"steps": 0} if objective == RANDOM else {"objective": objective, "steps": steps}
+        return BackboneConfig(**{"model": self.model, **changes, **chosen})
+
+
+@dataclass(frozen=True)
+class Data:
+    """The cells at the backbone's side, and as they come."""
+
+    cells: Cells
+    images: NDArray[np.uint8]
+
+    @staticmethod
+    def of(setting: Setting) -> Data:
+        cells = elpv_mono(8 if setting.quick else 1)
+        return Data(cells, cells.images(setting.config(RANDOM, 0).image_side))
+
+    def part(self, fold: int, name: str) -> NDArray[np.int64]:
+        return np.flatnonzero(self.cells.split(fold) == name)
+
+
+def cost(setting: Setting, objective: str, data: Data) -> dict[str, Any]:
+    """CPU seconds to draw, and a step; and the steps that fit."""
+    config = setting.config(objective, 3 if setting.quick else MEASURED_STEPS)
+    train, validation = (Subset(data.images, data.part(0, part)) for part in ("train", "validation"))
+    fitted = build(setting.config(RANDOM, 0), train, validation, 0, Session())
+    network: Any = (Plain if config.model == "plain" else Hybrid)(config)
+    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in fitted.arrays.items()})
     start = time.process_time()
-    build(config.model_copy(update={"steps": steps}), *images, 0, Session())
-    seconds.append(time.process_time() - start)
-print(json.dumps(seconds))
-"""
+    draw = OBJECTIVES[objective].drawing(network, config)
+    draw(train, config.crops, 0)
+    draw(validation, min(VALIDATION_CROPS, config.crops), 1)
+    drawn = time.process_time() - start
+    start = time.process_time()
+    pretrain(network, train, validation, config, 0, Session())
+    step = max(1e-3, (time.process_time() - start - drawn) / config.steps)
+    fit = max(0, int((setting.seconds - drawn) / step))
+    steps = max(1, fit - fit % STEPS_PER_EPOCH)
+    return {"draw_cpu_s": round(drawn, 2), "step_cpu_s": round(step, 4), "steps": 3 if setting.quick else steps}
 
 
-def call(project: Path, *arguments: str) -> str:
-    """Output of a Python command in the project, in one thread."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=project, env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return done.stdout
+def measure(setting: Setting, objective: str, steps: int, fold: int, data: Data) -> dict[str, Any]:
+    """One row: both kinds of features on the fold's test images."""
+    start = time.process_time()
+    parts = {name: data.part(fold, name) for name in ("train", "validation", "test")}
+    chosen = (Subset(data.images, parts[part]) for part in ("train", "validation"))
+    fitted = build(setting.config(objective, steps), *chosen, seed=0, session=Session())
+    built = time.process_time() - start
+    backbone = load(fitted, "cpu")
+    tokens = {"raw": backbone.extract(data.images).tokens.astype(np.float16)}
+    tokens["clean"] = denoised(setting, data, parts["train"], backbone, tokens["raw"])
+    labels = data.cells.defect[parts["test"]]
+    row: dict[str, Any] = {"objective": objective, "fold": fold, "steps": steps, "build_cpu_s": round(built, 1)}
+    row["val_loss"] = fitted.metrics.get("val_loss")
+    for kind in KINDS:
+        memory = draw_memory(Subset(tokens[kind], parts["train"]), MEMORY, 0)
+        scores = nearest_scores(memory, Subset(tokens[kind], parts["test"]))
+        one = metrics.curve(scores, labels)
+        row[f"{kind}_auroc"] = round(float(metrics.auroc(one.tp, one.fp)), 5)
+        row[f"{kind}_scores"] = [float(f"{score:.6g}") for score in scores]
+    return {**row, "labels": labels.astype(int).tolist(), "cpu_s": round(time.process_time() - start, 1)}
 
 
-def steps_for(project: Path, seconds: float) -> dict[str, float]:
-    """Steps that fit into the budget, and what they are computed from."""
-    short, longer = json.loads(call(project, "-c", COST, str(SHORT), str(LONGER)).splitlines()[-1])
-    step = max((longer - short) / (LONGER - SHORT), 1e-3)
-    before = max(short - SHORT * step, 0.0)
-    steps = max(1, int((seconds - before) / step))
-    return {"steps": steps, "step_cpu_s": round(step, 4), "before_cpu_s": round(before, 2)}
+def denoised(
+    setting: Setting, data: Data, train: NDArray[np.int64], backbone: Backbone, raw: NDArray[np.float16]
+) -> NDArray[np.float16]:
+    """Clean tokens of all images: stage 1 on some training images as they come, the denoiser on these pairs."""
+    config = DenoiseConfig(**({"images": 4, "views": 8} if setting.quick else {}))
+    files = [data.cells.paths[i] for i in train]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    pairs = []
+    for i in chosen_images(digests, config.images, 0):
+        image = np.asarray(Image.open(files[i]).convert("RGB"))
+        pairs += [
+            one for one in denoise_images([image], [digests[i]], backbone, config, 0) if isinstance(one, Denoised)
+        ]
+    before, after = (np.stack([getattr(one, part) for one in pairs]).astype(np.float16) for part in ("raw", "clean"))
+    fitted = train_denoiser(before, after, DenoiserConfig(**({"epochs": 2} if setting.quick else {})), 0)
+    return apply_denoiser(fitted, "cpu")(raw.astype(np.float32)).astype(np.float16)
 
 
-def measure(project: Path, budget: dict[str, float] | None) -> dict[str, Any]:
-    """What the stage `probe` finds of the parameters as they stand."""
-    start = time.perf_counter()
-    call(project, "-m", "dvc", "repro", "--quiet", "probe")
-    found = json.loads((project / "data/probe/probe.json").read_text())
-    (nearest,), (labelled,) = found["nearest_neighbour"].values(), found["labelled"].values()
-    return {
-        **(budget or {"steps": 0}),
-        "wall_s": round(time.perf_counter() - start, 1),
-        **{f"nearest_{kind}": None if nearest is None else nearest[kind]["value"] for kind in ("raw", "clean")},
-        "linear_raw": labelled["linear"]["image_auroc"],
-        "leakage": found["positional_leakage"],
-    }
-
-
-def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line an objective: mean, least and most over its folds, and the mean lead over `random` on the same folds."""
-    chance = {row["fold"]: row["nearest_clean"] for row in rows if row["objective"] == "random"}
+def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line an objective over the folds that it and `random` have both."""
+    by = {(row["objective"], row["fold"]): row for row in rows}
     lines = []
-    for name in ("random", *OBJECTIVES):
-        own = [row for row in rows if row["objective"] == name and row["nearest_clean"] is not None]
-        if not own:
+    for objective in dict.fromkeys(row["objective"] for row in rows):
+        folds = [fold for name, fold in by if name == objective and (RANDOM, fold) in by]
+        if not folds:
             continue
-        clean = [row["nearest_clean"] for row in own]
-        leads = [row["nearest_clean"] - chance[row["fold"]] for row in own if chance.get(row["fold"]) is not None]
-        lines.append(
-            {
-                "objective": name,
-                "folds": len(own),
-                "steps": own[0]["steps"],
-                "nearest_raw": round(float(np.mean([row["nearest_raw"] for row in own])), 4),
-                "nearest_clean": round(float(np.mean(clean)), 4),
-                "least": round(min(clean), 4),
-                "most": round(max(clean), 4),
-                "lead": [round(float(f(leads)), 4) for f in (np.mean, np.min, np.max)] if leads else None,
-            }
-        )
+        own, other = ([by[name, fold] for fold in folds] for name in (objective, RANDOM))
+        line: dict[str, Any] = {"objective": objective, "steps": own[0]["steps"], "folds": len(folds)}
+        for kind in KINDS:
+            values = [row[f"{kind}_auroc"] for row in own]
+            gaps = np.mean([resampled(a, kind) - resampled(b, kind) for a, b in zip(own, other, strict=True)], axis=0)
+            line[f"{kind}_auroc"] = round(float(np.mean(values)), 4)
+            line[f"{kind}_range"] = [round(min(values), 4), round(max(values), 4)]
+            mean = np.mean([a[f"{kind}_auroc"] - b[f"{kind}_auroc"] for a, b in zip(own, other, strict=True)])
+            line[f"{kind}_to_random"] = round(float(mean), 4)
+            line[f"{kind}_interval"] = [round(end, 4) for end in percentile_interval(gaps, CONFIDENCE)]
+        lines.append(line)
     return lines
 
 
-def show(lines: list[dict[str, Any]]) -> None:
-    print("| objective | steps | raw | clean [least, most] | lead over random [least, most] | folds |")
-    print("| --- | ---: | ---: | --- | --- | ---: |")
-    for one in lines:
-        lead = "" if one["lead"] is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*one["lead"])
-        print(
-            f"| `{one['objective']}` | {one['steps']} | {one['nearest_raw']:.3f} | {one['nearest_clean']:.3f} "
-            f"[{one['least']:.3f}, {one['most']:.3f}] | {lead} | {one['folds']} |",
-            flush=True,
-        )
+def resampled(row: dict[str, Any], kind: str) -> NDArray[np.float64]:
+    """(RESAMPLES,) AUROC; the same images for every objective of a fold."""
+    scores, labels = np.array(row[f"{kind}_scores"]), np.array(row["labels"], bool)
+    return bootstrap(scores, labels, {"auroc": metrics.auroc}, RESAMPLES, row["fold"])["auroc"]
 
 
-def run(file: Path, project: Path, model: str, seconds: float, folds: list[int], objectives: list[str]) -> None:
-    """Do what `file` lacks, and write it there."""
-    content = json.loads(file.read_text()) if file.exists() else {"rows": []}
-    rows: list[dict[str, Any]] = content["rows"]
-    budgets = {
-        row["objective"]: {key: row[key] for key in ("steps", "step_cpu_s", "before_cpu_s") if key in row}
-        for row in rows
-    }
-    for fold in folds:
-        for name in objectives:
-            if any((row["objective"], row["fold"]) == (name, fold) for row in rows):
-                continue
-            changes = {} if name == "random" else {"objective": name}
-            change_params(project, {"data": {"fold": fold}, "backbone": {"model": model, "steps": 0, **changes}})
-            if name != "random":
-                call(project, "-m", "dvc", "repro", "--quiet", "download")
-                budgets[name] = budgets.get(name) or steps_for(project, seconds)
-                change_params(project, {"backbone": {"steps": budgets[name]["steps"]}})
-            row = {"objective": name, "fold": fold, "model": model, **measure(project, budgets.get(name))}
-            rows.append(row)
-            lines = summarised(rows)
-            summary = {one["objective"]: one["nearest_clean"] for one in lines}
-            result = {"name": "objectives", "machine": machine(), "rows": rows, "summary": summary}
-            file.write_text(json.dumps(result, indent=2) + "\n")
-            show(lines)
+def write(path: Path, result: dict[str, Any]) -> None:
+    """In one go, so that a cut run leaves a whole file."""
+    lines = table(result["rows"])
+    summary = {line["objective"]: line["clean_auroc"] for line in lines}
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({**result, "table": lines, "summary": summary}, indent=1) + "\n")
+    part.replace(path)
+
+
+def started(path: Path, setting: Setting) -> dict[str, Any]:
+    """What the file holds already, or nothing."""
+    new: dict[str, Any] = {"name": "objectives", "machine": machine(), "setting": vars(setting), "cost": {}, "rows": []}
+    if not path.exists():
+        return new
+    old = json.loads(path.read_text())
+    if old["setting"] != new["setting"]:
+        raise SystemExit(f"{path} is of {old['setting']}, asked for is {new['setting']}; name another file")
+    return {key: old[key] for key in new}
+
+
+def todo(folds: int, rows: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+    """Fold by fold, so that a cut run has whole folds."""
+    done = {(row["fold"], row["objective"]) for row in rows}
+    pairs = [(fold, name) for fold in range(folds) for name in (RANDOM, *OBJECTIVES)]
+    return (pair for pair in pairs if pair not in done)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--model", choices=("plain", "hybrid"), default="plain")
-    parser.add_argument("--seconds", type=float, default=100.0, help="CPU seconds of one thread for each training")
-    parser.add_argument("--folds", nargs="*", type=int, default=list(FOLDS))
-    parser.add_argument("--only", nargs="*", help="objectives, and `random`")
-    parser.add_argument("--keep", type=Path, help="clone to this folder and leave it there, instead of a temporary one")
+    parser.add_argument("--quick", action="store_true", help="every eighth image at 64 px, three steps, one fold")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--model", choices=("hybrid", "plain"), default="hybrid")
+    parser.add_argument("--seconds", type=float, default=60.0, help="CPU seconds of drawing and training")
     options = parser.parse_args()
-    chosen = options.only or ["random", *OBJECTIVES]
-    with tempfile.TemporaryDirectory() as scratch:
-        project = options.keep or Path(scratch) / "project"
-        if options.quick:
-            make_project(project)
-            change_params(project, {"backbone": {"batch": 2, "dino": {"local_side": 32}, "sdssl": {"first_block": 1}}})
-            change_params(project, {"backbone": {"depth": 2}})
-            run(options.json, project, options.model, 0.1, [0], ["dino"])
-            return
-        if not project.exists():
-            subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
-        run(options.json, project, options.model, options.seconds, options.folds, chosen)
+    torch.set_num_threads(1)
+    setting = Setting(options.model, options.seconds, options.quick)
+    result = started(options.json, setting)
+    data = Data.of(setting)
+    for objective in OBJECTIVES:
+        if objective not in result["cost"]:
+            result["cost"][objective] = cost(setting, objective, data)
+            print(objective, *(f"{key} {value}" for key, value in result["cost"][objective].items()), flush=True)
+            write(options.json, result)
+    for fold, objective in todo(1 if options.quick else options.folds, result["rows"]):
+        steps = 0 if objective == RANDOM else result["cost"][objective]["steps"]
+        row = measure(setting, objective, steps, fold, data)
+        result["rows"].append(row)
+        write(options.json, result)
+        shown = ("objective", "fold", "steps", "raw_auroc", "clean_auroc", "build_cpu_s", "cpu_s")
+        print(*(f"{key} {row[key]}" for key in shown), sep="  ", flush=True)
+    for line in table(result["rows"]):
+        print(*(f"{key} {value}" for key, value in line.items()), sep="  ")
 
 
 if __name__ == "__main__":

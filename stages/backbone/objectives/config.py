@@ -42,7 +42,7 @@ class DinoConfig(Config):
     """The student's logits are divided by it (the paper's)."""
     teacher_temperature: float = Field(0.04, gt=0.0, le=1.0)
     """The teacher's logits are divided by it after the warm-up (the authors' code; the paper: 0.07, with which the
-    teacher stayed near even answers in a hundred steps, README.md of the package)."""
+    loss hardly fell, README.md beside this file)."""
     first_temperature: float = Field(0.04, gt=0.0, le=1.0)
     """The teacher's at the first step, from where it goes evenly to `teacher_temperature` (the paper's)."""
     temperature_warmup: float = Field(0.3, ge=0.0, le=1.0)

@@ -7,7 +7,7 @@ Deviations:
   (schedules of hundreds of epochs); the last layer's rows are of length 1 (as with their `norm_last_layer`);
 - the mean of the views that go through a head together is taken off its bottleneck, as a batch norm would (the
   authors' `use_bn_in_head`, without scale). Without it, the part that all views share grew in a hundred steps until
-  each view got all prototypes alike (README.md of the package);
+  each view got all prototypes alike (README.md);
 - the centre starts as the mean of the first step, not as 0.
 
 Legend beside interface.py's: b images a step; V views of each, two of them full-sized; K prototypes.
