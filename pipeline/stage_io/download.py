@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 
 import pandas as pd
@@ -27,11 +28,12 @@ INDEX = paths.CACHE / "index.sqlite"
 
 def download(params: Params) -> None:
     """data/raw: images/, masks/, manifest.parquet, rejected.csv."""
-    root = locate(params.data, DOWNLOADS, _bytes_bar(), _say)
+    with _bytes_bar() as progress:
+        root = locate(params.data, DOWNLOADS, progress, _say)
     with output(paths.RAW) as folder:
         shown, at = bar("download", 0)
 
-        def progress(done: int, count: int) -> None:
+        def count_up(done: int, count: int) -> None:
             shown.total = count
             at(done)
 
@@ -39,7 +41,7 @@ def download(params: Params) -> None:
         try:
             with shown:
                 records, rejected = collect(
-                    params.data, folder, progress, root=root, index=index, threads=cores(), say=_say
+                    params.data, folder, count_up, root=root, index=index, threads=cores(), say=_say
                 )
         finally:
             index.close()
@@ -54,8 +56,9 @@ def download(params: Params) -> None:
     _summary(manifest, len(rejected))
 
 
-def _bytes_bar() -> Callable[[str, int, int | None], None]:
-    """A progress function for `locate`: one bar for what is fetched, one for what is unpacked."""
+@contextmanager
+def _bytes_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A progress function for `locate`: a bar for what is fetched, one for what is unpacked; both end with a line."""
     bars: dict[str, tqdm] = {}
 
     def progress(what: str, done: int, total: int | None) -> None:
@@ -65,7 +68,11 @@ def _bytes_bar() -> Callable[[str, int, int | None], None]:
             bars[what] = tqdm(total=total, desc=what, unit="B", unit_scale=True, mininterval=0.5, ncols=90)
         bars[what].update(done - bars[what].n)
 
-    return progress
+    try:
+        yield progress
+    finally:
+        for one in bars.values():
+            one.close()
 
 
 def _say(line: str) -> None:
