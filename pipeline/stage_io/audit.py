@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,7 @@ def _in_words(found: dict[str, Any]) -> str:
     )
 
 
-def _save(path: Any, tables: list[pd.DataFrame], manifest: pd.DataFrame, *names: str) -> None:
+def _save(path: Path, tables: list[pd.DataFrame], manifest: pd.DataFrame, *names: str) -> None:
     """One CSV of all categories, with paths in place of the places in the manifest."""
     table = pd.concat(tables, ignore_index=True)
     for position, (name, column) in enumerate(zip(names, ("row", "other"), strict=False)):
@@ -139,7 +140,7 @@ def _image(manifest: pd.DataFrame, row: int) -> NDArray[np.uint8]:
     return ImageFiles([paths.RAW / manifest["path"].to_numpy()[row]], SHOWN_SIDE)[0]
 
 
-def _draw_pairs(path: Any, manifest: pd.DataFrame, pairs: pd.DataFrame, category: str) -> None:
+def _draw_pairs(path: Path, manifest: pd.DataFrame, pairs: pd.DataFrame, category: str) -> None:
     names = manifest["path"].map(lambda one: one.rpartition("/")[2]).to_numpy()
     cases = [
         plots.Pair(
@@ -155,7 +156,7 @@ def _draw_pairs(path: Any, manifest: pd.DataFrame, pairs: pd.DataFrame, category
 
 
 def _draw_suspects(
-    path: Any, manifest: pd.DataFrame, train: NDArray[np.int64], strange: Suspicion, category: str
+    path: Path, manifest: pd.DataFrame, train: NDArray[np.int64], strange: Suspicion, category: str
 ) -> None:
     cases = []
     for i in np.argsort(-strange.deviation, kind="stable")[:SHOWN].tolist():

@@ -7,7 +7,6 @@ import lzma
 import shutil
 import stat
 import tarfile
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from stages.download.found import same_file
 from stages.types import UserError
 
 MAX_MEMBERS = 2_000_000
@@ -183,8 +183,3 @@ def _check_name(done: Extracted, name: str, shown: str) -> None:
     if other is not None:
         how = "twice" if other == name else f"and {other!r}, which differ in letter case alone"
         raise UserError(f"the archive holds {name!r} {how}; rename one and pack it anew")
-
-
-def same_file(name: str) -> str:
-    """What a file system that ignores letter case, or the way that accents are written, takes a name for."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

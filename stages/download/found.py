@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,3 +41,8 @@ class Rejected:
     path: str
     category: str
     reason: str
+
+
+def same_file(name: str) -> str:
+    """What a file system that ignores letter case, or the way that accents are written, takes a name for."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

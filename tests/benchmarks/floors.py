@@ -10,11 +10,9 @@ magnetic tiles too (a folder that holds MT_Free, MT_Blowhole, ...).
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,10 @@ from numpy.typing import NDArray
 
 from stages.detectors.interface import Detector, DetectorConfig
 from stages.detectors.registry import CONFIGS, detector
+from stages.download.config import DataConfig
+from stages.download.found import Found
 from stages.download.images import decode, to_square
+from stages.download.sources.registry import SOURCES
 from stages.download.split import split_of
 from stages.score.metrics import auroc, curve
 from stages.training import Session
@@ -55,27 +56,22 @@ class Part:
         return np.stack([to_square(decode(file.read_bytes()), side) for file in self.files])
 
 
+def found(config: DataConfig) -> Part:
+    """What the source of a category says, with its groups."""
+    images = [one for one in SOURCES[config.source](config, Path(config.folder)) if isinstance(one, Found)]
+    return Part(
+        [one.file for one in images], [one.group for one in images], np.array([not one.normal for one in images])
+    )
+
+
 def elpv(category: str) -> Part:
-    """Cells of one kind that are surely good or surely bad; 60 consecutive ones are a group."""
-    spec = importlib.util.find_spec("elpv_dataset")
-    if spec is None or spec.origin is None:
-        raise SystemExit("the package elpv-dataset is not installed; run `make setup`")
-    root = Path(spec.origin).parent / "data"
-    rows = [line.split() for line in (root / "labels.csv").read_text().splitlines()]
-    chosen = [(root / path, float(p)) for path, p, kind in rows if kind == category and float(p) in (0.0, 1.0)]
-    groups = [str(int(file.stem.removeprefix("cell")) // 60) for file, _ in chosen]
-    return Part([file for file, _ in chosen], groups, np.array([p == 1 for _, p in chosen]))
+    """Cells of one kind that are surely good or surely bad."""
+    return found(DataConfig(source="elpv", categories=(category,)))
 
 
 def tiles(root: Path) -> Part:
-    """Magnetic tiles; a gap above 150 between frame numbers starts a new group."""
-    files = sorted(root.glob("MT_*/Imgs/*.jpg"))
-    numbers = [int(re.findall(r"num_(\d+)", file.stem)[0]) for file in files]
-    first: dict[int, int] = {}
-    for number, previous in zip(ordered := sorted(set(numbers)), [ordered[0], *ordered], strict=False):
-        first[number] = number if number - previous > 150 or not first else first[previous]
-    defect = np.array(["MT_Free" not in file.parts for file in files])
-    return Part(files, [str(first[number]) for number in numbers], defect)
+    """Magnetic tiles, or a part of them."""
+    return found(DataConfig(source="magnetic_tile", folder=str(root), categories=("tile",)))
 
 
 def fold_auroc(method: Detector, config: DetectorConfig, part: Part, images: NDArray[np.uint8], fold: int) -> float:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from stages.download.config import DataConfig
-from stages.download.found import Found, Rejected
+from stages.download.found import Found, Rejected, same_file
 from stages.download.sources import (
     btad,
     elpv,
@@ -68,8 +67,8 @@ def group(pattern: str, name: str) -> str:
 
 
 def _once(one: Found, seen: dict[tuple[str, str], str]) -> None:
-    """Other systems take names for one that differ in letter case or in how an accent is written."""
-    key = one.category, unicodedata.normalize("NFC", unicodedata.normalize("NFC", one.name).casefold())
+    """Raises UserError for a name that other systems take for one that came before."""
+    key = one.category, same_file(one.name)
     if key in seen:
         raise UserError(
             f"category {one.category!r}: {seen[key]} and {one.name} differ in letter case alone, so they are one file "
