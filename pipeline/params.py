@@ -17,6 +17,7 @@ from stages.denoise.config import DenoiseConfig, DenoiserConfig
 from stages.detectors.interface import DetectorConfig
 from stages.detectors.registry import CONFIGS
 from stages.download.config import DataConfig
+from stages.fusion.config import FusedConfig
 from stages.score.config import ScoreConfig
 from stages.types import Config, UserError
 
@@ -59,6 +60,7 @@ class Params(Config):
     distill: DistillConfig = DistillConfig()
     detectors: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(CONFIGS)
     """Which detectors are trained and scored."""
+    fused: FusedConfig = FusedConfig()
     score: ScoreConfig = ScoreConfig()
     compute: ComputeConfig = ComputeConfig()
 
@@ -71,6 +73,25 @@ class Params(Config):
         if len(set(value)) != len(value):
             raise ValueError("a detector is named twice")
         return value
+
+    @field_validator("fused")
+    @classmethod
+    def _members_known(cls, value: FusedConfig) -> FusedConfig:
+        for name in value.detectors:
+            if name not in CONFIGS:
+                raise ValueError(f"unknown detector {name!r}; there are {', '.join(CONFIGS)}")
+        return value
+
+    @property
+    def fused_detectors(self) -> tuple[str, ...]:
+        """Members of the fusion: those of `fused.detectors` that run; none where fewer than two do."""
+        members = tuple(name for name in self.fused.detectors if name in self.detectors)
+        return members if len(members) > 1 else ()
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """What is scored: the detectors, and their fusion."""
+        return (*self.detectors, *((paths.FUSION,) if self.fused_detectors else ()))
 
     def detector(self, name: str) -> DetectorConfig:
         """The section of one detector."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+FUSION = "fused"
+"""What the fusion of the detectors is called beside them."""
+
 DATA = Path("data")
 PARAMS = Path("params.yaml")
 
@@ -22,6 +25,7 @@ PROBE = DATA / "probe"
 AUDIT = DATA / "audit"
 
 INPUTS = DATA / "inputs"
+FUSED = DATA / "fused"
 PREDICTIONS = DATA / "predictions"
 PLOTS = DATA / "plots"
 METRICS_DIR = DATA / "metrics"
@@ -35,11 +39,15 @@ LOGS = DATA / "logs"
 
 def model(category: str, detector: str) -> Path:
     """Weights, what was chosen, and training curves of one detector."""
+    if detector == FUSION:
+        return FUSED / category
     return DATA / "models" / "detectors" / category / detector
 
 
 def maps(category: str, detector: str) -> Path:
     """Anomaly maps and image scores of one detector, before any threshold."""
+    if detector == FUSION:
+        return FUSED / category
     return DATA / "maps" / category / detector
 
 

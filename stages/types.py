@@ -5,7 +5,7 @@ Legend of shapes, here and below: N images; S image side in pixels; h, w patch g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,6 +37,10 @@ class Rows(Protocol):
         ...
 
 
+Extract = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""(B, S, S, 3) RGB images -> (B, h, w, C) features; what an image gets does not depend on the images beside it."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """Aligned rows of N images, as detectors read them. Rows may be lazy; read them in batches."""
@@ -51,6 +55,8 @@ class Samples:
     """(N, h, w, C) float16, the same after the DVT denoiser."""
     attention: Rows | None = None
     """(N, heads, h, w) float16, class token's attention to the patches; None for a backbone without a class token."""
+    imagenet: Extract | None = None
+    """Feature maps of a CNN trained on ImageNet, of `images` or of pictures made from them."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +74,7 @@ class Samples:
             raw=pick(self.raw),
             clean=pick(self.clean),
             attention=pick(self.attention),
+            imagenet=self.imagenet,
         )
 
 

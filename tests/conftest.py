@@ -27,6 +27,8 @@ TINY: dict[str, Any] = {
     "denoiser": {"epochs": 2},
     "ear": {"image_side": 32, "epochs": 2, "width": 4, "depth": 2, "memory_size": 50},
     "intra": {"image_side": 32, "window_side": 3, "epochs": 2, "windows_per_image": 4, "blocks": 2, "width": 16},
+    "knn": {"image_side": 64, "memory_size": 50},
+    "padim": {"image_side": 64},
     "pca": {"image_side": 32},
     "gabor": {"image_side": 64, "grid": 8},
     "score": {"resamples": 50, "pixel_side": 32},

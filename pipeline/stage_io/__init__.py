@@ -22,6 +22,7 @@ STAGES = {
     "inputs": ("inputs", "inputs"),
     "train": ("detectors", "train"),
     "infer": ("detectors", "infer"),
+    "fuse": ("fuse", "fuse_detectors"),
     "score": ("score", "score"),
 }
 """Stage name: module below `pipeline.stage_io`, function."""

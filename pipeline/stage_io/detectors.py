@@ -17,11 +17,22 @@ from pipeline.stage_io.rows import ImageFiles, read_manifest, rows_of
 from pipeline.stage_io.saving import load_fitted, output, save_fitted
 from pipeline.stage_io.session import bar, digest_of, open_cache, report_counts, training
 from stages.array_store import RowWriter, StoredRows
+from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.registry import detector as detector_named
 from stages.item_cache import Item, code_version, item_key
-from stages.types import Samples, Subset
+from stages.types import Extract, Samples, Subset
 
 BATCH = 16
+SHARED = (
+    "stages.backbone.imagenet",
+    "stages.backbone.lite0",
+    "stages.detectors.features",
+    "stages.detectors.nearest",
+    "stages.detectors.similarity",
+    "stages.training",
+    "stages.types",
+)
+"""Modules that detectors share: with them what they compute may change."""
 
 
 def train(params: Params, category: str, name: str) -> None:
@@ -29,14 +40,14 @@ def train(params: Params, category: str, name: str) -> None:
     from stages.torch_setup import device_named
 
     detector, config, manifest = detector_named(name), params.detector(name), read_manifest()
-    needs = detector.needs(config)
+    needs, device = detector.needs(config), device_named(params.compute.device)
     parts = [
-        _samples(manifest, rows_of(manifest, category, split, label=0), config.image_side, needs)
+        _samples(manifest, rows_of(manifest, category, split, label=0), config, needs, device)
         for split in ("train", "validation")
     ]
     key = digest_of(_inputs(category, name, "train"), config.model_dump(mode="json"), params.seed, _code(name))
-    stage, device = f"train-{category}-{name}", device_named(params.compute.device)
-    with output(paths.model(category, name)) as folder, training(stage, folder / "curves", device, key) as session:
+    curves = f"train-{category}-{name}"
+    with output(paths.model(category, name)) as folder, training(curves, folder / "curves", device, key) as session:
         save_fitted(folder, detector.fit(parts[0], parts[1], config, params.seed, session))
 
 
@@ -46,10 +57,10 @@ def infer(params: Params, category: str, name: str) -> None:
 
     detector, config, manifest = detector_named(name), params.detector(name), read_manifest()
     fitted, digest = load_fitted(paths.model(category, name))
-    needs = detector.needs(config)
+    needs, device = detector.needs(config), device_named(params.compute.device)
     rows = rows_of(manifest, category, "validation", "test")
-    samples = _samples(manifest, rows, config.image_side, needs)
-    cache, device = open_cache(params.compute), device_named(params.compute.device)
+    samples = _samples(manifest, rows, config, needs, device)
+    cache = open_cache(params.compute)
     parameters = {"detector": name, "config": config.model_dump(mode="json"), "upstream": _upstream(needs)}
     code = _code(name)
     keys = [item_key(image=sha, weights=digest, parameters=parameters, code=code) for sha in samples.ids]
@@ -89,24 +100,36 @@ def _write_items(folder: Any, items: Iterator[Item], count: int) -> list[dict[st
     return scores
 
 
-def _samples(manifest: pd.DataFrame, rows: NDArray[np.int64], side: int, needs: frozenset[str]) -> Samples:
+def _samples(
+    manifest: pd.DataFrame, rows: NDArray[np.int64], config: DetectorConfig, needs: frozenset[str], device: str
+) -> Samples:
     def stored(path: Any) -> Subset:
         return Subset(StoredRows(path), rows)
 
     attention = paths.FEATURES / "attention.zarr"
     return Samples(
         ids=manifest["sha256"].to_numpy()[rows].tolist(),
-        images=ImageFiles.of(manifest, rows, side),
+        images=ImageFiles.of(manifest, rows, config.image_side),
         raw=stored(paths.FEATURES / "tokens.zarr") if "raw" in needs else None,
         clean=stored(paths.CLEAN / "tokens.zarr") if "clean" in needs else None,
         attention=stored(attention) if "attention" in needs and attention.exists() else None,
+        imagenet=imagenet_of(config, needs, device),
     )
+
+
+def imagenet_of(config: DetectorConfig, needs: frozenset[str], device: str) -> Extract | None:
+    """The ImageNet CNN that the detector asks for."""
+    if "imagenet" not in needs or not isinstance(config, ImageNetConfig):
+        return None
+    from stages.backbone.imagenet import extractor
+
+    return extractor(config.network, config.patch, device)
 
 
 def _upstream(needs: frozenset[str]) -> list[str]:
     """Digests of what made the features that the detector reads."""
     read = []
-    if needs:
+    if needs & {"raw", "clean", "attention"}:
         read.append(load_fitted(paths.BACKBONE)[1])
     if "clean" in needs:
         read.append(load_fitted(paths.DENOISER)[1])
@@ -119,4 +142,4 @@ def _inputs(category: str, name: str, stage: str) -> Any:
 
 
 def _code(name: str) -> str:
-    return code_version(f"stages.detectors.{name}", "stages.detectors.similarity", "stages.training", "stages.types")
+    return code_version(f"stages.detectors.{name}", *SHARED)

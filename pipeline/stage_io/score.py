@@ -20,6 +20,7 @@ from stages.detectors.registry import FLOORS
 from stages.download.images import decode_mask
 from stages.score.calibration import rejected
 from stages.score.evaluate import evaluate
+from stages.score.intervals import bootstrap, percentile_interval
 from stages.score.metrics import auroc, curve
 from stages.score.pixels import mask_coverage
 
@@ -35,13 +36,14 @@ def score(params: Params) -> None:
     details["audit"] = json.loads((paths.AUDIT / "audit.json").read_text())
     with output(paths.PREDICTIONS) as predictions, output(paths.PLOTS) as pictures:
         for category in params.data.categories:
-            tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in params.detectors}
+            tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in params.scored}
             metrics[category], details[category] = {}, {}
             for name, table in tables.items():
                 values = _evaluate(params, category, name, table) | _leak(details["audit"][category])
                 metrics[category][name] = values
                 fitted = _fit_metrics(paths.model(category, name))
                 found = _other_scores(table) | _coverage(params, category, name, table)
+                found |= _leave_one_out(params, name, table)
                 details[category][name] = fitted | found
                 decided = _decide(category, name, table, values["threshold"])
                 decided.to_parquet(predictions / f"{category}-{name}.parquet", index=False)
@@ -97,6 +99,32 @@ def _other_scores(table: pd.DataFrame) -> dict[str, Any]:
     return {
         "image_auroc_of": {
             name.removeprefix("extra_"): round(float(auroc(one.tp, one.fp)), 6) for name, one in curves.items()
+        }
+    }
+
+
+def _leave_one_out(params: Params, name: str, table: pd.DataFrame) -> dict[str, Any]:
+    """What each member adds to the fusion: its image AUROC less that without the member, paired on the test images."""
+    test = table[table["split"] == "test"]
+    labels = test["label"].to_numpy().astype(bool)
+    if name != paths.FUSION or min(labels.sum(), (~labels).sum()) < 2:
+        return {}
+
+    def resampled(column: str) -> NDArray[np.float64]:
+        scores = test[column].to_numpy()
+        one = curve(scores, labels)
+        samples = bootstrap(scores, labels, {"auroc": auroc}, params.score.resamples, params.seed)["auroc"]
+        return np.concatenate([[float(auroc(one.tp, one.fp))], samples])
+
+    whole = resampled("image_score")
+    added = {member: whole - resampled(f"extra_without_{member}") for member in params.fused_detectors}
+    return {
+        "added_by": {
+            member: {
+                "image_auroc": round(float(values[0]), 6),
+                "ci": [round(end, 6) for end in percentile_interval(values[1:], params.score.confidence)],
+            }
+            for member, values in added.items()
         }
     }
 

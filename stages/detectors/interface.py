@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from stages.types import Config, Fitted, Samples, ScoreMap
 
@@ -18,11 +18,21 @@ class DetectorConfig(Config):
     """S: side in pixels to which images are resized before the detector sees them."""
 
 
+class ImageNetConfig(DetectorConfig):
+    """Parameters of a detector that reads the feature maps of a CNN trained on ImageNet (`Samples.imagenet`)."""
+
+    network: Literal["lite0", "lite1", "lite2"] = "lite0"
+    """The EfficientNet-Lite whose maps of strides 4, 8 and 16 are stacked."""
+    patch: Literal[8, 16] = 8
+    """Pixels a cell along a side of the grid to which its maps are brought."""
+
+
 class Detector(Protocol):
     """The functions that `detector.py` of every detector package defines at module level."""
 
     def needs(self, config: Any) -> frozenset[str]:
-        """Which of `raw`, `clean`, `attention` of `Samples` it reads with this configuration; images come always."""
+        """Which of `raw`, `clean`, `attention`, `imagenet` of `Samples` it reads with this configuration; images come
+        always. One that may read `imagenet` has an `ImageNetConfig`."""
         ...
 
     def fit(self, train: Samples, validation: Samples, config: Any, seed: int, session: Session) -> Fitted:

@@ -9,18 +9,22 @@ from stages.detectors.ear.config import EarConfig
 from stages.detectors.gabor.config import GaborConfig
 from stages.detectors.interface import Detector, DetectorConfig
 from stages.detectors.intra.config import IntraConfig
+from stages.detectors.knn.config import KnnConfig
+from stages.detectors.padim.config import PadimConfig
 from stages.detectors.pca.config import PcaConfig
 
 CONFIGS: dict[str, type[DetectorConfig]] = {
     "ear": EarConfig,
     "intra": IntraConfig,
+    "knn": KnnConfig,
+    "padim": PadimConfig,
     "pca": PcaConfig,
     "gabor": GaborConfig,
 }
-READS_FEATURES = frozenset({"ear"})
+READS_FEATURES = frozenset({"ear", "knn", "padim"})
 """Detectors that may read backbone features, whatever their parameters; the others see images alone."""
-FLOORS = frozenset({"pca", "gabor"})
-"""Trivial methods that every table shows beside the others."""
+FLOORS = frozenset({"padim", "pca", "gabor"})
+"""Plain methods that every table shows beside the others: what a user would take instead."""
 
 
 def detector(name: str) -> Detector:

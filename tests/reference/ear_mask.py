@@ -39,17 +39,17 @@ def masks_around(saliency: NDArray[np.float64], side: int, count: int) -> tuple[
     raise ValueError("more pixels asked for than there are")
 
 
-def rarity(
+def distances(
     tokens: NDArray[np.float64], memory: NDArray[np.float64], owners: NDArray[np.int64], owner: int, neighbours: int
 ) -> NDArray[np.float64]:
-    """(h, w, C) tokens, (M, C) memory -> (h, w) mean distance to the nearest, scaled to [0, 1]."""
+    """(h, w, C) tokens, (M, C) memory -> (h, w) mean distance to the nearest."""
     centre, spread = memory.mean(0), memory.std(0)
     result = np.empty(tokens.shape[:2])
     for place in np.ndindex(result.shape):
-        distances = sorted(
+        found = sorted(
             float(np.linalg.norm((tokens[place] - centre) / spread - (feature - centre) / spread))
             for feature, of in zip(memory, owners, strict=True)
             if of != owner
         )
-        result[place] = np.mean(distances[:neighbours])
-    return (result - result.min()) / (result.max() - result.min())
+        result[place] = np.mean(found[:neighbours])
+    return result

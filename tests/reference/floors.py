@@ -59,6 +59,24 @@ def gabor_map(train: NDArray[np.float64], test: NDArray[np.float64], ridge: floa
     return gaussian_filter(np.array(distances).reshape(side, side), smoothing)
 
 
+def gaussian_map(
+    train: NDArray[np.float64], test: NDArray[np.float64], shrinkage: float, ridge: float, smoothing: float
+) -> NDArray[np.float64]:
+    """Smoothed Mahalanobis map of features (h, w, C) under Gaussians of (N, h, w, C), covariances drawn together."""
+    places = list(np.ndindex(test.shape[:2]))
+    own = {place: np.cov(train[:, *place].astype(np.float64), rowvar=False) for place in places}
+    means = np.array([train[:, *place].mean(axis=0, dtype=np.float64) for place in places])
+    spread = np.sqrt(np.mean([np.diag(one) for one in own.values()], axis=0) + means.var(axis=0))
+    own = {place: one / np.outer(spread, spread) for place, one in own.items()}
+    pooled = np.mean(list(own.values()), axis=0)
+    result = np.empty(test.shape[:2])
+    for place, mean in zip(places, means, strict=True):
+        covariance = (1 - shrinkage) * own[place] + shrinkage * pooled + ridge * np.eye(len(spread))
+        offset = (test[place] - mean) / spread
+        result[place] = math.sqrt(offset @ np.linalg.inv(covariance) @ offset)
+    return gaussian_filter(result, smoothing)
+
+
 def _kernel(angle: float, wave) -> NDArray[np.float64]:  # type: ignore[no-untyped-def]
     kernel, envelope = np.zeros((13, 13)), 0.0
     for y in range(-6, 7):

@@ -23,9 +23,10 @@ from scipy.ndimage import gaussian_filter
 
 from stages.detectors.ear.config import MASK_KINDS, EarConfig, MaskKind
 from stages.detectors.ear.hint import NO_HINT, choose_scale
-from stages.detectors.ear.mask import NOBODY, READ, Memory, RaritySearch, attention_saliency, mask_of
+from stages.detectors.ear.mask import READ, attention_saliency, mask_of, rarity
 from stages.detectors.ear.restore import Masked, as_tensor, mean_and_spread, restore, scale_errors, train
 from stages.detectors.ear.unet import UNet
+from stages.detectors.nearest import NOBODY, Memory, Search, drawn
 from stages.torch_setup import one_thread
 from stages.training import Session
 from stages.types import Fitted, Rows, Samples, ScoreMap, UserError, batches
@@ -49,7 +50,7 @@ def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, se
     """
     kinds = _kinds(training, config)
     memories: dict[MaskKind, Memory] = {
-        kind: Memory.drawn(_rows(training, kind), config.memory_size, seed) for kind in kinds if kind != "attention"
+        kind: _memory(_rows(training, kind), config.memory_size, seed) for kind in kinds if kind != "attention"
     }
     searches = _searches(memories, config, session.device)
     images, held_out = training.images[:], validation.images[:]
@@ -188,17 +189,22 @@ def _why_left_out(kind: MaskKind, config: EarConfig) -> str:
     return "the backbone has no class token" if kind == "attention" else f"no {_SOURCES[kind]} patch tokens"
 
 
-def _searches(memories: Mapping[MaskKind, Memory], config: EarConfig, device: str) -> dict[MaskKind, RaritySearch]:
-    return {kind: RaritySearch(memory, config.neighbours, device) for kind, memory in memories.items()}
+def _memory(tokens: Rows, size: int, seed: int) -> Memory:
+    count, height, width, _ = tokens.shape
+    return drawn((tokens[rows] for rows in batches(count, READ)), count, height * width, size, seed)
 
 
-def _saliency(rows: NDArray[Any], search: RaritySearch | None, owner: int) -> NDArray[np.float32]:
+def _searches(memories: Mapping[MaskKind, Memory], config: EarConfig, device: str) -> dict[MaskKind, Search]:
+    return {kind: Search(memory, config.neighbours, device) for kind, memory in memories.items()}
+
+
+def _saliency(rows: NDArray[Any], search: Search | None, owner: int) -> NDArray[np.float32]:
     """(h, w) of one image's attention (no search) or tokens."""
-    return attention_saliency(rows) if search is None else search.saliency(rows, owner)
+    return attention_saliency(rows) if search is None else rarity(rows, search, owner)
 
 
 def _masks(
-    samples: Samples, kind: MaskKind, searches: Mapping[MaskKind, RaritySearch], config: EarConfig, known: bool
+    samples: Samples, kind: MaskKind, searches: Mapping[MaskKind, Search], config: EarConfig, known: bool
 ) -> NDArray[np.bool_]:
     """(N, S, S) masks; `known`: the images are those that the memory was drawn from."""
     side = samples.images.shape[1]

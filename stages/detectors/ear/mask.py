@@ -9,22 +9,15 @@ Legend: h, w patch grid; P = h * w patches; C channels; M features in memory; S 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional as F
 
-from stages.types import Rows, batches
+from stages.detectors.nearest import Search
 
 READ = 32
 """Images read at a time."""
-CHUNK = 16_384
-"""Memory rows compared at a time: bounds the distance matrix to P x CHUNK."""
-NOBODY = -1
-"""The owner of no feature: an image that is not among the training images."""
 
 
 def mask_of(saliency: NDArray[np.float32], side: int, fraction: float) -> NDArray[np.bool_]:
@@ -62,75 +55,14 @@ def scaled(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     return (plane - low) / (high - low) if high > low else np.zeros_like(plane)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Patch features of normal images."""
+def rarity(tokens: NDArray[np.floating], search: Search, owner: int) -> NDArray[np.float32]:
+    """(h, w, C) tokens of one image -> (h, w) mean distance to the nearest features, scaled to [0, 1].
 
-    features: NDArray[np.float16]
-    """(M, C) as the backbone gave them."""
-    owners: NDArray[np.int32]
-    """(M,) index of the training image that a feature comes from."""
-    centre: NDArray[np.float32]
-    """(C,) mean over the memory."""
-    spread: NDArray[np.float32]
-    """(C,) standard deviation over the memory: distances are taken in channels of equal spread."""
-
-    @classmethod
-    def drawn(cls, tokens: Rows, size: int, seed: int) -> Memory:
-        """`size` of all patches of (N, h, w, C) tokens, each equally likely, or all if there are fewer."""
-        count, height, width, channels = tokens.shape
-        patches = height * width
-        generator = np.random.default_rng([seed, 0x6D656D])
-        chosen = np.sort(generator.choice(count * patches, min(size, count * patches), replace=False))
-        owners, inside = np.divmod(chosen, patches)
-        features = np.empty((len(chosen), channels), dtype=np.float16)
-        for rows in batches(count, READ):
-            here = (owners >= rows.start) & (owners < rows.stop)
-            block = tokens[rows].reshape(-1, patches, channels)  # (n, h, w, C) -> (n, P, C)
-            features[here] = block[owners[here] - rows.start, inside[here]]
-        values = features.astype(np.float32)
-        return cls(features, owners.astype(np.int32), values.mean(0), values.std(0))
-
-
-class RaritySearch:
-    """Exact nearest-neighbour search in a memory, a bounded number of rows at a time."""
-
-    def __init__(self, memory: Memory, neighbours: int, device: str = "cpu") -> None:
-        self._neighbours = neighbours
-        self._centre = torch.from_numpy(memory.centre).to(device)
-        # A constant channel says nothing: with spread 1 its difference is 0 among normal images.
-        self._spread = torch.from_numpy(np.where(memory.spread > 0, memory.spread, 1).astype(np.float32)).to(device)
-        self._memory = self._normalised(memory.features)  # (M, C)
-        self._owners = torch.from_numpy(memory.owners).to(device)
-
-    def saliency(self, tokens: NDArray[np.floating], owner: int = NOBODY) -> NDArray[np.float32]:
-        """(h, w, C) tokens of one image -> (h, w) mean distance to the nearest features, scaled to [0, 1].
-
-        Args:
-            owner: the training image that this is: its own features are left out, or it would find itself.
-        """
-        height, width, channels = tokens.shape
-        queries = self._normalised(tokens.reshape(-1, channels))  # (h, w, C) -> (P, C)
-        nearest = torch.full((len(queries), self._neighbours), torch.inf, device=queries.device)
-        for rows in batches(len(self._memory), CHUNK):
-            distance = _squared_distance(queries, self._memory[rows])  # (P, m)
-            distance[:, self._owners[rows] == owner] = torch.inf
-            both = torch.cat([nearest, distance], dim=1)
-            nearest = both.topk(self._neighbours, dim=1, largest=False).values
-        found = torch.isfinite(nearest)
-        total = torch.where(found, nearest, 0.0).sqrt().sum(1)
-        mean = total / found.sum(1).clamp(min=1)  # all zero for the only training image: it has no neighbours
-        return scaled(mean.reshape(height, width).cpu().numpy())
-
-    def _normalised(self, features: NDArray[np.floating]) -> Tensor:
-        values = torch.from_numpy(np.ascontiguousarray(features)).to(self._centre.device, torch.float32)
-        return (values - self._centre) / self._spread
-
-
-def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
-    """(P, C), (m, C) -> (P, m)."""
-    product = torch.addmm(b.square().sum(1)[None], a, b.T, alpha=-2)
-    return (product + a.square().sum(1)[:, None]).clamp_(min=0)
+    Args:
+        owner: the training image that this is: its own features are left out, or it would find itself.
+    """
+    height, width, channels = tokens.shape
+    return scaled(search.distances(tokens.reshape(-1, channels), owner).reshape(height, width))
 
 
 def random_blocks(side: int, fraction: float, generator: np.random.Generator) -> NDArray[np.bool_]:

@@ -1,14 +1,13 @@
-"""Masks: area, growth, rarity, and what keeps an image from finding itself in the memory."""
+"""Masks: area, growth, rarity, random blocks."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.detectors.ear import mask as mask_module
-from stages.detectors.ear.mask import Memory, RaritySearch, attention_saliency, mask_of, random_blocks
+from stages.detectors.ear.mask import attention_saliency, mask_of, random_blocks, rarity
+from stages.detectors.nearest import Search, drawn
 from tests.reference import ear_mask as slow
 
 
@@ -42,55 +41,12 @@ def test_attention_is_the_mean_of_the_heads_scaled() -> None:
     np.testing.assert_array_equal(attention_saliency(np.ones((2, 1, 2), dtype=np.float16)), [[0.0, 0.0]])
 
 
-def _tokens(seed: int, images: int = 5) -> np.ndarray:
-    tokens = np.random.default_rng(seed).normal(size=(images, 3, 4, 6)) * np.arange(1, 7) + 20
-    return tokens.astype(np.float16)
-
-
-@pytest.mark.parametrize("owner", [-1, 2])
-@pytest.mark.parametrize("chunk", [7, 10_000])
-def test_rarity_is_the_slow_search(monkeypatch: pytest.MonkeyPatch, chunk: int, owner: int) -> None:
-    monkeypatch.setattr(mask_module, "CHUNK", chunk)
-    tokens = _tokens(0)
-    memory = Memory.drawn(tokens, 40, seed=1)
-    fast = RaritySearch(memory, neighbours=3).saliency(tokens[2], owner)
-    expected = slow.rarity(
-        tokens[2].astype(np.float64), memory.features.astype(np.float64), memory.owners, owner, neighbours=3
-    )
-    np.testing.assert_allclose(fast, expected, atol=2e-3)
-
-
-def test_a_training_image_does_not_find_itself() -> None:
-    tokens = _tokens(0)
-    tokens[3, 1, 1] += 40  # a patch like no other
-    search = RaritySearch(Memory.drawn(tokens, 10_000, seed=0), neighbours=1)
-    assert search.saliency(tokens[3], owner=3)[1, 1] == 1.0  # the rarest
-    assert search.saliency(tokens[3], owner=3)[0, 0] < 0.9
-
-
-def test_the_only_training_image_has_flat_rarity() -> None:
-    tokens = _tokens(0, images=1)
-    search = RaritySearch(Memory.drawn(tokens, 10_000, seed=0), neighbours=2)
-    assert (search.saliency(tokens[0], owner=0) == 0).all()
-
-
-def test_a_constant_channel_does_not_spoil_the_distance() -> None:
-    tokens = _tokens(0)
-    tokens[..., 2] = 7
-    saliency = RaritySearch(Memory.drawn(tokens, 30, seed=0), neighbours=2).saliency(_tokens(1)[0])
-    assert np.isfinite(saliency).all()
-
-
-def test_memory_is_drawn_from_the_seed_without_repeats_and_knows_its_owners(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = _tokens(0)
-    tokens[...] = np.arange(60).reshape(5, 3, 4, 1)  # a patch's features are its number
-    memory = Memory.drawn(tokens, 25, seed=3)
-    numbers = memory.features[:, 0].astype(int)
-    assert len(set(numbers)) == 25
-    np.testing.assert_array_equal(memory.owners, numbers // 12)
-    monkeypatch.setattr(mask_module, "READ", 2)
-    np.testing.assert_array_equal(Memory.drawn(tokens, 25, seed=3).features, memory.features)
-    assert not np.array_equal(Memory.drawn(tokens, 25, seed=4).features, memory.features)
+def test_rarity_is_the_distance_scaled() -> None:
+    tokens = np.random.default_rng(0).normal(size=(4, 3, 5, 6)).astype(np.float16)
+    search = Search(drawn([tokens], 4, 15, 40, seed=1), neighbours=3)
+    distances = search.distances(tokens[2].reshape(15, 6), owner=2)
+    expected = (distances - distances.min()) / (distances.max() - distances.min())
+    np.testing.assert_array_equal(rarity(tokens[2], search, owner=2), expected.reshape(3, 5))
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,0 +1,49 @@
+"""Stage `fuse`: the rank-calibrated mean of the chosen detectors, in the layout of a detector's maps and model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline import paths
+from pipeline.params import Params
+from pipeline.stage_io.saving import output, save_fitted, write_json
+from stages.array_store import RowWriter, StoredRows
+from stages.fusion.fusion import fit, fuse
+from stages.types import ScoreMap
+
+
+def fuse_detectors(params: Params) -> None:
+    """data/fused/fused.json, and data/fused/CATEGORY: model and maps of `fused`, where there are two members."""
+    with output(paths.FUSED) as folder:
+        write_json(folder / "fused.json", {"detectors": list(params.fused_detectors)})
+        if params.fused_detectors:
+            for category in params.data.categories:
+                _fuse(params, category, folder / category)
+
+
+def _fuse(params: Params, category: str, folder: Path) -> None:
+    names = params.fused_detectors
+    tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in names}
+    maps = {name: StoredRows(paths.maps(category, name) / "maps.zarr") for name in names}
+    table = tables[names[0]]
+    calibration = np.flatnonzero((table["split"] == "validation").to_numpy())
+    fitted = fit(
+        {name: tables[name]["image_score"].to_numpy()[calibration] for name in names},
+        {name: (maps[name][int(i)] for i in calibration) for name in names},
+        params.fused.map_pixels,
+    )
+    save_fitted(folder, fitted)
+    scores = []
+    with RowWriter(folder / "maps.zarr", len(table)) as writer:
+        for i in range(len(table)):
+            outputs = {n: ScoreMap(maps[n][i], float(tables[n]["image_score"].iloc[i])) for n in names}
+            one = fuse(fitted, outputs)
+            writer.append(one.anomaly_map)
+            scores.append(
+                {**{f"extra_{key}": value for key, value in one.extras.items()}, "image_score": one.image_score}
+            )
+    about = table[["path", "sha256", "split", "label", "defect_type", "mask_path"]]
+    pd.concat([about, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)

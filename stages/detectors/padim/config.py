@@ -1,0 +1,25 @@
+"""Parameters of PaDiM."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from stages.detectors.features import FeatureConfig
+
+
+class PadimConfig(FeatureConfig):
+    """A Gaussian over patch features at each position."""
+
+    image_side: int = Field(224, ge=64, le=1024, multiple_of=32)
+    """S: side in pixels to which images are resized for `features: imagenet`; a multiple of 32."""
+    shrinkage: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of the covariance pooled over all positions in the covariance of each; the rest is its own."""
+    ridge: float = Field(1e-3, gt=0.0, le=1.0)
+    """Added to the covariance's diagonal; channels have unit variance."""
+    smoothing: float = Field(1.0, ge=0.0, le=8.0)
+    """Deviation, in cells of the grid, of the Gaussian that smooths the anomaly map; its maximum is the image score."""
+    fit_on: Literal["train", "train_and_validation"] = "train"
+    """Images that it is fitted on. `train_and_validation` is how the published floor was measured; then the deployed
+    threshold, which comes from validation images, is too low, because they were fitted."""

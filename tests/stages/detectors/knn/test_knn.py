@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from stages.detectors.knn import detector
+from stages.detectors.knn.config import KnnConfig
+from stages.training import Session
+from stages.types import Fitted, Samples, ScoreMap
+from tests.stages.detectors.padim.test_padim import SIDE, samples
+
+
+def fitted(config: KnnConfig) -> Fitted:
+    return detector.fit(samples(24, 0), samples(6, 1), config, 0, Session())
+
+
+def scored(config: KnnConfig, model: Fitted, given: Samples) -> list[ScoreMap]:
+    return list(detector.score(model, given, config, "cpu"))
+
+
+def test_the_map_holds_smoothed_distances_to_the_nearest_training_feature() -> None:
+    config = KnnConfig(image_side=SIDE, features="raw", compare_features=False, neighbours=2, smoothing=0.7)
+    train, test = samples(24, 0).raw.astype(np.float64), samples(2, 2)
+    flat = train.reshape(-1, 6)
+    flat = flat / flat.std(0)
+    for values, found in zip(test.raw.astype(np.float64), scored(config, fitted(config), test), strict=True):
+        own = values.reshape(-1, 6) / train.reshape(-1, 6).std(0)
+        distances = np.sort(np.linalg.norm(own[:, None] - flat[None], axis=-1), axis=1)[:, :2].mean(1)
+        np.testing.assert_allclose(found.anomaly_map, gaussian_filter(distances.reshape(3, 3), 0.7), rtol=1e-3)
+        assert found.image_score == pytest.approx(float(found.anomaly_map.max()))
+
+
+def test_kinds_are_compared() -> None:
+    config = KnnConfig(image_side=SIDE)
+    one = scored(config, fitted(config), samples(1, 2))[0]
+    assert set(one.extras) == {"imagenet", "raw", "clean"}
+    assert one.image_score == one.extras["clean"]
+
+
+def test_each_parameter_changes_the_memory_or_the_map() -> None:
+    base = KnnConfig(image_side=SIDE, features="raw", compare_features=False)
+    first = scored(base, fitted(base), samples(2, 2))[0].anomaly_map
+    greedy = {"memory_size": 20, "coreset": "greedy"}
+    small = base.model_copy(update={"memory_size": 20})
+    drawn = scored(small, fitted(small), samples(2, 2))[0].anomaly_map
+    for changes in ({"neighbours": 3}, {"smoothing": 0.0}, {"memory_size": 20}, greedy, {**greedy, "coreset_pool": 30}):
+        config = base.model_copy(update=changes)
+        found = scored(config, fitted(config), samples(2, 2))[0].anomaly_map
+        assert not np.allclose(found, first)
+        assert "coreset" not in changes or not np.allclose(found, drawn)
+    pool = [base.model_copy(update={**greedy, "coreset_pool": size}) for size in (30, 216)]
+    assert not np.array_equal(*(fitted(config).arrays["raw.owners"] for config in pool))
+
+
+def test_an_image_scores_the_same_alone_and_among_others() -> None:
+    config = KnnConfig(image_side=SIDE)
+    model, many = fitted(config), samples(20, 2)
+    assert scored(config, model, many.take([18]))[0].extras == scored(config, model, many)[18].extras

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from stages.fusion import fusion
+from stages.fusion.fusion import calibrated, calibration, fit, fuse
+from stages.types import Fitted, ScoreMap, UserError
+
+
+def test_calibration_by_hand() -> None:
+    knots = calibration(np.array([3.0, 1.0, 2.0, 2.0]))  # ranks: 1 -> 0.5, 2 -> 2 (the mean of 1.5 and 2.5), 3 -> 3.5
+    np.testing.assert_allclose(knots, [[1, 2, 3], norm.ppf([0.125, 0.5, 0.875])], atol=1e-12)
+    top = norm.ppf(0.875)
+    # half way from 2 to 3; one unit above the last, as steep as from the median (2) to it; two below the first
+    np.testing.assert_allclose(calibrated(np.array([2.5, 4.0, -1.0]), knots), [top / 2, 2 * top, -3 * top])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40),
+    probes=st.lists(st.floats(-1e7, 1e7, width=32), min_size=2, max_size=20),
+)
+def test_order_is_kept_and_everything_is_finite(values: list[float], probes: list[float]) -> None:
+    found = calibrated(np.sort(np.array(probes)), calibration(np.array(values)))
+    assert np.isfinite(found).all()
+    assert (np.diff(found) >= 0).all()
+    beyond = np.array([max(values) + 1, max(values) + 2])
+    assert np.diff(calibrated(beyond, calibration(np.array(values))))[0] > 0  # defects stay in order
+
+
+def test_scale_and_offset_of_a_detector_do_not_matter() -> None:
+    generator = np.random.default_rng(0)
+    values, probes = generator.normal(size=60), generator.normal(size=20) * 4
+    one = calibrated(probes, calibration(values))
+    np.testing.assert_allclose(calibrated(7 * probes - 3, calibration(7 * values - 3)), one, atol=1e-9)
+
+
+def test_many_scores_are_kept_as_few_knots(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=5000)
+    whole = calibrated(np.linspace(-5, 5, 50), calibration(values))
+    assert calibration(values).shape[1] <= fusion.KNOTS
+    monkeypatch.setattr(fusion, "KNOTS", 10_000)
+    np.testing.assert_allclose(calibrated(np.linspace(-5, 5, 50), calibration(values)), whole, atol=0.03)
+
+
+def _fitted(count: int = 12) -> Fitted:
+    generator = np.random.default_rng(1)
+    scores = {"a": generator.normal(size=count), "b": 100 + 50 * generator.normal(size=count)}
+    maps = {"a": generator.normal(size=(count, 4, 4)), "b": 9 + generator.normal(size=(count, 8, 8))}
+    return fit(scores, maps, 64)
+
+
+def test_score_and_map_are_means_of_calibrated_ones_and_each_can_be_left_out() -> None:
+    fitted = _fitted()
+    a, b = ScoreMap(np.full((4, 4), 2.0, np.float32), 3.0), ScoreMap(np.full((8, 8), 12.0, np.float32), 180.0)
+    one = fuse(fitted, {"a": a, "b": b})
+    za, zb = (float(calibrated(np.array(s), fitted.arrays[f"{n}.score"])) for n, s in (("a", 3.0), ("b", 180.0)))
+    assert one.image_score == pytest.approx((za + zb) / 2)
+    assert one.extras == pytest.approx({"without_a": zb, "without_b": za})
+    assert one.anomaly_map.shape == (8, 8)
+    ma, mb = (float(calibrated(np.array(v), fitted.arrays[f"{n}.map"])) for n, v in (("a", 2.0), ("b", 12.0)))
+    np.testing.assert_allclose(one.anomaly_map, (ma + mb) / 2, rtol=1e-6)
+
+
+def test_map_pixels_bounds_what_calibrates_the_maps() -> None:
+    maps = {"a": [np.arange(64.0).reshape(8, 8)]}
+    assert fit({"a": np.array([1.0])}, maps, 16).arrays["a.map"].shape == (2, 16)
+    assert fit({"a": np.array([1.0])}, maps, 64).arrays["a.map"].shape == (2, 64)
+
+
+def test_without_validation_images_it_says_so() -> None:
+    with pytest.raises(UserError, match="no good validation images"):
+        fit({"a": np.zeros(0)}, {"a": []}, 16)
