@@ -1,0 +1,80 @@
+"""EAR: images a second in scoring, after feature extraction, at 128 px and at the default side.
+
+    python -m tests.benchmarks.ear --json FILE [--quick] [--device cuda]
+
+One mask an image from rarity among 5,000 features of normal images, one forward pass, one map. Random weights cost
+the same. Scoring uses one thread; `images_per_s` is that rate times the cores, as processes side by side give, and
+`images_per_s_core` the rate measured. Median over repetitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages.detectors.ear import detector
+from stages.detectors.ear.config import EarConfig
+from stages.detectors.ear.unet import UNet
+from stages.detectors.nearest import drawn
+from stages.types import Fitted, Samples
+from tests.benchmarks.machine import machine
+
+GRID, CHANNELS = 14, 176
+"""Of the default backbone's tokens."""
+
+
+def untrained(config: EarConfig, tokens: np.ndarray) -> Fitted:
+    """A model of the configured size whose weights were drawn."""
+    torch.manual_seed(0)
+    network = UNet(config.width, config.depth)
+    arrays: dict[str, Any] = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
+    memory = drawn([tokens], len(tokens), GRID * GRID, config.memory_size, 0)
+    arrays |= {f"memory.{config.mask}.{name}": value for name, value in vars(memory).items()}
+    plane = np.ones((config.image_side, config.image_side), np.float32)
+    arrays |= {f"mean.{config.mask}": plane, f"spread.{config.mask}": plane}
+    return Fitted(arrays, info={"kinds": [config.mask], "scale": 8})
+
+
+def measure(side: int, images: int, repeats: int, device: str) -> dict[str, Any]:
+    """One row of the table."""
+    config = EarConfig(image_side=side, compare_masks=False)
+    generator = np.random.default_rng(0)
+    tokens = generator.normal(size=(images, GRID, GRID, CHANNELS)).astype(np.float16)
+    pixels = generator.integers(0, 256, (images, side, side, 3), dtype=np.uint8)
+    samples, fitted = Samples([str(i) for i in range(images)], pixels, raw=tokens), untrained(config, tokens)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        for _ in detector.score(fitted, samples, config, device):
+            pass
+        times.append(time.perf_counter() - start)
+    rate = images / statistics.median(times[1:])
+    cores = 1 if device != "cpu" else len(os.sched_getaffinity(0))
+    return {"image_side": side, "images_per_s_core": rate, "images_per_s": rate * cores}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    given = parser.parse_args()
+    images, repeats = (32, 1) if given.quick else (64, 5)
+    rows = [measure(side, images, repeats, given.device) for side in (128, 64)]
+    for row in rows:
+        print("  ".join(f"{key} {value:.3g}" for key, value in row.items()), flush=True)
+    summary = {"images_per_s": rows[0]["images_per_s"]}
+    result = {"name": "ear", "machine": machine(), "rows": rows, "summary": summary}
+    given.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
