@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline import exit_codes
+from pipeline.faults import faults_in_one_line
+from pipeline.params_cli import params_app
 
 MANUAL = """
 Reproducible visual inspection: good images in; a calibrated detector and an honest score out.
@@ -32,15 +33,19 @@ EPILOG = """
 
 [green]burnish run --force score[/green]          run a stage though nothing changed
 
+[green]burnish predict photos/[/green]            judge new images
+
 [green]burnish doctor[/green]                     what is wrong with this machine or this set-up, and how to mend it
 
 [bold]Exit codes[/bold]
 
-0 all went well;  1 a fault, named in one line on stderr;  2 wrong usage;  130 Ctrl-C;  143 SIGTERM
+0 all went well;  1 a fault, in one line on stderr;  2 wrong usage;  3 defects (predict);  130 Ctrl-C;  143 SIGTERM
 
 [bold]Files[/bold]
 
 data/logs/STAGE.log: output of a stage's latest run;  data/metrics/metrics.json: the figures;  .prefect/: Prefect's own
+
+data/bundle/: what judging new images needs;  data/judged/: what it said
 """
 
 
@@ -73,21 +78,6 @@ def _command(panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         return app.command(rich_help_panel=panel, help=_paragraphs(function.__doc__ or ""))(function)
 
     return register
-
-
-@contextlib.contextmanager
-def _faults_in_one_line() -> Iterator[None]:
-    """What the user can mend is one line on stderr and exit code 1; Ctrl-C is exit code 130."""
-    from stages.types import UserError
-
-    try:
-        yield
-    except UserError as error:
-        print(f"burnish: error: {error}", file=sys.stderr)
-        raise typer.Exit(exit_codes.FAILED) from None
-    except KeyboardInterrupt:
-        print("burnish: interrupted", file=sys.stderr)
-        raise typer.Exit(exit_codes.INTERRUPTED) from None
 
 
 def _version(wanted: bool) -> None:
@@ -131,7 +121,7 @@ def run(
     A stage is tried again only when another DVC process holds its files, or when a download failed in a way that may
     pass. With nothing out of date, Prefect is not even started.
     """
-    with _faults_in_one_line():
+    with faults_in_one_line():
         from pipeline.project import enter
         from pipeline.run import run as run_pipeline
 
@@ -139,10 +129,93 @@ def run(
     raise typer.Exit(code)
 
 
+@_command(DAILY)
+def predict(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATHS",
+            help="Image files; folders, searched at any depth; globs, quoted or not; [cyan]-[/cyan] for a list of "
+            "these on standard input, one a line or separated by NUL.",
+        ),
+    ],
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="What to judge with. Default: data/bundle of the project.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where results go. Default: data/judged of the project, else ./judged."),
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="Kind of part; needed where the bundle has several.")] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whose score decides; may be repeated: the first decides, all are reported. Default: "
+            "[cyan]fused[/cyan], or the first of all where there is no fusion.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object an image on stdout, as soon as it is judged; nothing else.")
+    ] = False,
+    overlays: Annotated[
+        bool | None,
+        typer.Option(
+            "--overlays/--no-overlays",
+            help="Draw the anomaly map over every image, or over none. Default: over rejected ones.",
+            show_default=False,
+        ),
+    ] = None,
+    fail_on_defect: Annotated[
+        bool, typer.Option("--fail-on-defect", help="Exit code 3 if an image is rejected or gets no verdict.")
+    ] = False,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images at once. Default: 64, fewer where they are large.")
+    ] = None,
+) -> None:
+    """Judge new images: score, verdict, and a picture of where.
+
+    Writes predictions.parquet and predictions.csv, a row an image, and overlays/. The verdict is [cyan]good[/cyan],
+    [cyan]defect[/cyan] (the score is above the threshold that good validation images set) or [cyan]unreadable[/cyan].
+    What the project's test images get here is, to the byte, what the stages gave them.
+
+    Images of another size, mode or bit depth than in training are treated as in training, and the row says so. Files
+    that cannot be read are reported; the rest is done. The exit code is 0 even if defects are found.
+
+    The bundle is one folder, made by [bold]burnish run[/bold] or [bold]burnish bundle[/bold]. It may be copied to
+    another machine; no project is needed there.
+    """
+    with faults_in_one_line():
+        from pipeline.judge.command import Options, predict
+
+        options = Options(bundle, out, category, tuple(detector or ()), as_json, overlays, fail_on_defect, batch)
+        code = predict(images, options)
+    raise typer.Exit(code)
+
+
+@_command(DAILY)
+def bundle(
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: data/bundle of the project.")
+    ] = None,
+) -> None:
+    """Gather what [bold]burnish predict[/bold] needs into one folder: models, thresholds, parameters, provenance.
+
+    [bold]burnish run[/bold] does this when something changed; after plain [bold]dvc repro[/bold] it is up to you. All
+    stages must be up to date, so that thresholds belong to models.
+    """
+    with faults_in_one_line():
+        from pipeline.bundle import bundle_finished
+        from pipeline.project import enter
+
+        out = None if out is None else out.resolve()
+        print(f"bundle: {bundle_finished(enter(), out)}")
+
+
 @_command(LOOK)
 def graph() -> None:
     """Print the graph of the stages, as DVC reads it, as a Mermaid chart."""
-    with _faults_in_one_line():
+    with faults_in_one_line():
         from pipeline.graph import mermaid, read_graph
         from pipeline.project import enter
 
@@ -156,7 +229,7 @@ def doctor() -> None:
     Each line is [green]ok[/green], [yellow]warn[/yellow] (it works, but) or [red]fault[/red]; exit code 1 if there is a
     fault. Nothing is changed but that Prefect may set up its folder; no server is started.
     """
-    with _faults_in_one_line():
+    with faults_in_one_line():
         from pipeline.doctor import run_doctor
         from pipeline.project import enter
 
@@ -164,45 +237,7 @@ def doctor() -> None:
     raise typer.Exit(code)
 
 
-params_app = typer.Typer(
-    help="Explain params.yaml, or set the sizes of everything at once.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 app.add_typer(params_app, name="params", rich_help_panel=LOOK)
-
-
-@params_app.command("show")
-def show_params(
-    key: Annotated[str, typer.Argument(help="A section or a key, as [cyan]ear[/cyan] or [cyan]ear.lr[/cyan].")] = "",
-) -> None:
-    """Explain every key of params.yaml: its value, its default where it is another, its range, and what it does."""
-    with _faults_in_one_line():
-        from pipeline.params import load_params
-        from pipeline.profiles import explain
-        from pipeline.project import enter
-
-        enter()
-        print(*explain(load_params(), key), sep="\n")
-
-
-@params_app.command("use")
-def use_profile(
-    profile: Annotated[str, typer.Argument(help="[cyan]cpu[/cyan], [cyan]gpu[/cyan] or [cyan]paper[/cyan].")],
-) -> None:
-    """Write the sizes of a profile into params.yaml, in place; comments and all other keys stay.
-
-    [cyan]cpu[/cyan]: the defaults, minutes on two cores. [cyan]gpu[/cyan]: larger sizes of the same, not tuned.
-    [cyan]paper[/cyan]: the sizes of the papers of EAR, InTra and DVT; it needs a GPU, days, and a download of DINOv2.
-    """
-    with _faults_in_one_line():
-        from pipeline.profiles import use
-        from pipeline.project import enter
-
-        enter()
-        changed = use(profile)
-        print(*changed, f"{len(changed)} keys of params.yaml changed", sep="\n")
 
 
 @_command(INNER)
@@ -215,7 +250,7 @@ def stage(
 
     Exit codes beside those of every command: 75 when a download failed in a way that may pass.
     """
-    with _faults_in_one_line():
+    with faults_in_one_line():
         from pipeline.project import enter
         from pipeline.stage_command import run_stage
 

@@ -32,6 +32,11 @@ METRICS_DIR = DATA / "metrics"
 METRICS = METRICS_DIR / "metrics.json"
 DETAILS = METRICS_DIR / "details.json"
 
+BUNDLE = DATA / "bundle"
+"""What `burnish predict` loads. No output of a stage."""
+JUDGED = DATA / "judged"
+"""What `burnish predict` writes, unless told where."""
+
 CACHE = DATA / "cache"
 CHECKPOINTS = CACHE / "checkpoints"
 LOGS = DATA / "logs"

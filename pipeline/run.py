@@ -14,11 +14,14 @@ from pathlib import Path
 from pipeline import exit_codes, server
 from pipeline.graph import read_graph
 from pipeline.lockfile import order_entries, remember_entries
-from pipeline.paths import METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED
+from pipeline.paths import BUNDLE, METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED
 from pipeline.progress import Board, board_for, stdout_console
 from pipeline.project import log_path
 from pipeline.work import Work
 from stages.types import UserError
+
+SCORE = "score"
+"""The stage that is up to date only when all of the bundle is."""
 
 
 def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> int:
@@ -43,10 +46,14 @@ def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> 
 
 def _check_params(root: Path) -> None:
     """Say now what a stage would refuse only once it runs. Stages of another make have parameters of their own."""
-    if "-m pipeline stage" in (root / "dvc.yaml").read_text("utf-8"):
+    if _ours(root):
         from pipeline.params import load_params
 
         load_params()
+
+
+def _ours(root: Path) -> bool:
+    return "-m pipeline stage" in (root / "dvc.yaml").read_text("utf-8")
 
 
 def _orchestrate(work: Work, jobs: int) -> None:
@@ -114,9 +121,24 @@ def _report(work: Work, board: Board) -> int:
         f"\n{total} stages up to date, {ran} of them run now" if ran else f"\nnothing to do: {total} stages up to date"
     )
     _show_metrics(work.root)
+    _renew_bundle(work)
     tracked = "params.yaml dvc.lock " + str(METRICS_DIR) if (work.root / METRICS_DIR).is_dir() else "dvc.lock"
     print(f"commit: git add {tracked} && git commit")
     return exit_codes.OK
+
+
+def _renew_bundle(work: Work) -> None:
+    """Make the bundle where all that it holds is up to date now, and it is not of this dvc.lock."""
+    from pipeline.bundle import is_current, make_bundle
+
+    root = work.root
+    if SCORE not in work.graph.order or not _ours(root):
+        return
+    if not is_current(root):
+        from pipeline.params import load_params
+
+        make_bundle(load_params(), root)
+    print(f"bundle: {BUNDLE}/ (`burnish predict PATH` judges new images with it)")
 
 
 def _show_metrics(root: Path) -> None:

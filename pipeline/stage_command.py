@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import exit_codes
+from pipeline.faults import out_of_memory
 from stages.types import UserError
 
 PASSING_HTTP = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -52,7 +53,7 @@ def explain(error: BaseException) -> tuple[int, str | None]:
             return exit_codes.FAILED, str(cause)
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return exit_codes.FAILED, _disk_full(cause)
-        if isinstance(cause, MemoryError) or _out_of_memory_in_torch(cause):
+        if out_of_memory(cause):
             return exit_codes.FAILED, _memory_full(cause)
         if type(cause).__name__ == "ValidationError" and type(cause).__module__.startswith("pydantic"):
             return exit_codes.FAILED, _invalid(cause)
@@ -79,13 +80,6 @@ def _disk_full(error: OSError) -> str:
     return (
         f"{named}: {why} ({free:,.0f} MiB free there): make room (`rm -rf data/cache` loses nothing but time; "
         "`dvc gc --workspace` drops old results), then run again"
-    )
-
-
-def _out_of_memory_in_torch(error: BaseException) -> bool:
-    """torch raises plain RuntimeErrors for the CPU and a class of its own for accelerators."""
-    return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 

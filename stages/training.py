@@ -10,6 +10,7 @@ import logging
 import math
 import tempfile
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,16 +45,16 @@ class Session:
     """Show a progress bar."""
 
 
-class Task(nn.Module):
+class Task(nn.Module, ABC):
     """What is trained: a network, its loss and its optimiser. Subclass this; keep the network in attributes."""
 
+    @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Scalars by name; `loss` is minimised, the others are shown. Also used on validation batches."""
-        raise NotImplementedError  # abstract
 
+    @abstractmethod
     def optimizer(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
         """The optimiser and a schedule stepped after every batch; `steps` is the whole number of batches planned."""
-        raise NotImplementedError  # abstract
 
     def after_step(self) -> None:
         """Hook after every optimiser step (for a momentum teacher, say)."""
@@ -118,28 +119,9 @@ def fit(
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        folder = session.checkpoint
-        if folder is not None:
-            callbacks.append(
-                ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-            )
-        trainer = pl.Trainer(
-            default_root_dir=scratch,
-            accelerator="gpu" if session.device.startswith("cuda") else "cpu",
-            precision=_precision(session.device, mixed_precision),
-            devices=1,
-            max_epochs=epochs,
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=folder is not None,
-            enable_model_summary=False,
-            enable_progress_bar=session.progress,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,
-            deterministic="warn",
-        )
+        trainer = _trainer(scratch, callbacks, epochs, session, mixed_precision)
         try:
-            trainer.fit(module, ckpt_path=_readable(folder), weights_only=True)
+            trainer.fit(module, ckpt_path=_readable(session.checkpoint), weights_only=True)
         except SystemExit as exit_after_interrupt:
             raise KeyboardInterrupt from exit_after_interrupt
         if trainer.interrupted:
@@ -148,6 +130,30 @@ def fit(
         task.load_state_dict(keeper.best)
     task.cpu().eval()
     return History(epochs=keeper.history, best_epoch=keeper.best_epoch)
+
+
+def _trainer(scratch: str, callbacks: list[Callback], epochs: int, session: Session, mixed: bool) -> pl.Trainer:
+    """Silent but for the progress bar; with a checkpoint, it keeps the last whole epoch there."""
+    if session.checkpoint is not None:
+        keeping = ModelCheckpoint(
+            session.checkpoint, "last", save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        callbacks = [*callbacks, keeping]
+    return pl.Trainer(
+        default_root_dir=scratch,
+        accelerator="gpu" if session.device.startswith("cuda") else "cpu",
+        precision=_precision(session.device, mixed),
+        devices=1,
+        max_epochs=epochs,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=session.checkpoint is not None,
+        enable_model_summary=False,
+        enable_progress_bar=session.progress,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        deterministic="warn",
+    )
 
 
 def _precision(device: str, mixed: bool) -> Literal["16-mixed", "32-true"]:

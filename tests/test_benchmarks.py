@@ -25,6 +25,7 @@ SUMMARY = {
     "folds": {"tile pca"},
     "data": {"manifest_images_per_s", "loader_to_model_ratio"},
     "audit": {"seconds_10k"},
+    "predict": {"model_time_fraction", "rss_growth_mb", "images_per_s"},
     "incremental": {"items_added", "items_computed", "cost_ratio"},
 }
 
@@ -45,7 +46,15 @@ def test_quick(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
     assert content["name"] == name
     assert set(content["summary"]) >= SUMMARY[name]
     # differences, which may be noise in a small run; and what ought to be none
-    signed = ("r2_gap_", "gain_", "cost_ratio", "positional_leakage", "memory_growth", "second_run_decodes")
+    signed = (
+        "r2_gap_",
+        "gain_",
+        "cost_ratio",
+        "positional_leakage",
+        "memory_growth",
+        "second_run_decodes",
+        "rss_growth",
+    )
     assert all(value > 0 or name.startswith(signed) for name, value in content["summary"].items())
     assert content["rows"]
     assert content["machine"]

@@ -116,6 +116,27 @@ def test_git_is_clean_after_the_documented_commit(runs: tuple[Path, Path, str], 
     assert "nothing to do" in again.stdout
 
 
+def test_new_images_are_judged_as_the_stages_judged_them(
+    runs: tuple[Path, Path, str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """`burnish run` has made the bundle; of test images each detector says what stage `infer` said, to the byte."""
+    project = runs[0]
+    assert "bundle: data/bundle/" in runs[2]
+    assert not (runs[1] / "data/bundle").exists()
+    chosen = [word for name in ("fused", *CONFIGS) for word in ("--detector", name)]
+    arguments = ("predict", "data/raw/images", *chosen, "--out", str(tmp_path), "--json")
+    result = command(project, environment, sys.executable, "-m", "pipeline", *arguments)
+    assert result.returncode == 0, result.stderr
+    found = {row["sha256"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert len(found) == 8
+    for name in ("fused", *CONFIGS):
+        for row in pd.read_parquet(project / f"data/predictions/tile-{name}.parquet").to_dict("records"):
+            judged = found[row["sha256"]]
+            assert judged[f"score_{name}"] == row["image_score"], name
+            if name == "fused":
+                assert judged["verdict"] == ("defect" if row["decision"] else "good")
+
+
 def test_one_detectors_parameter_makes_only_its_stages_stale(
     runs: tuple[Path, Path, str], environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -26,7 +26,9 @@ BATCH = 16
 SHARED = (
     "stages.backbone.imagenet",
     "stages.backbone.lite0",
+    "stages.detectors.compare",
     "stages.detectors.features",
+    "stages.detectors.gaussian",
     "stages.detectors.nearest",
     "stages.detectors.similarity",
     "stages.training",

@@ -130,9 +130,8 @@ def _renamed(state: State, model: nn.Module, rename: Filter | None, failed: str)
                 state = dict(rename(dict(state), model))
             except TypeError:  # a filter of one argument
                 state = dict(rename(dict(state)))
-        except (
-            Exception
-        ) as error:  # the filters take their kinds of file for granted, and raise whatever comes of others
+        # the filters take their kinds of file for granted, and raise whatever comes of others
+        except Exception as error:
             raise UserError(f"{failed}: {' '.join(str(error).split())[:200]}; {_remedy([], model)}") from error
     names = set(model.state_dict())
     for ours, theirs in (("fc_norm", "norm"), ("norm", "fc_norm")):

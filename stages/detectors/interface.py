@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pydantic import Field
+
 from stages.types import Config, Fitted, Samples, ScoreMap
 
 if TYPE_CHECKING:
@@ -25,6 +27,19 @@ class ImageNetConfig(DetectorConfig):
     """The EfficientNet-Lite whose maps of strides 4, 8 and 16 are stacked."""
     patch: Literal[8, 16] = 8
     """Pixels a cell along a side of the grid to which its maps are brought."""
+
+
+class CompareConfig(ImageNetConfig):
+    """Parameters of a detector that compares images with their restorations."""
+
+    compare: Literal["features", "ssim", "msgms"] = "features"
+    """How image and restoration are compared: in the features of an ImageNet CNN, or pixel by pixel. `msgms`: the
+    paper's. Image scores by both kinds of pixels are reported in any case."""
+    compare_side: int = Field(224, ge=64, le=1024, multiple_of=32)
+    """Side in pixels to which both are enlarged for `compare: features`; a multiple of 32."""
+    contrast: int = Field(9, ge=0, le=99)
+    """For `compare: features`: side, in cells of their grid, of the square around each whose mean is taken off; 0: none
+    is. What shifts a whole image, as another lot does, then counts less."""
 
 
 class Detector(Protocol):

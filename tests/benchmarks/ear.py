@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.ear --json FILE [--quick] [--device cuda]
 
-One mask an image from rarity among 5,000 features of normal images, one forward pass, one map. Random weights cost
+One mask an image from rarity among 5,000 features of normal images, one forward pass, pixel maps. Random weights cost
 the same. Scoring uses one thread; `images_per_s` is that rate times the cores, as processes side by side give, and
 `images_per_s_core` the rate measured. Median over repetitions.
 """
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages.detectors.compare import PIXEL_KINDS
 from stages.detectors.ear import detector
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.unet import UNet
@@ -39,13 +40,13 @@ def untrained(config: EarConfig, tokens: np.ndarray) -> Fitted:
     memory = drawn([tokens], len(tokens), GRID * GRID, config.memory_size, 0)
     arrays |= {f"memory.{config.mask}.{name}": value for name, value in vars(memory).items()}
     plane = np.ones((config.image_side, config.image_side), np.float32)
-    arrays |= {f"mean.{config.mask}": plane, f"spread.{config.mask}": plane}
+    arrays |= {f"{config.mask}.{by}.{name}": plane for by in PIXEL_KINDS for name in ("mean", "spread")}
     return Fitted(arrays, info={"kinds": [config.mask], "scale": 8})
 
 
 def measure(side: int, images: int, repeats: int, device: str) -> dict[str, Any]:
     """One row of the table."""
-    config = EarConfig(image_side=side, compare_masks=False)
+    config = EarConfig(image_side=side, compare_masks=False, compare="ssim")
     generator = np.random.default_rng(0)
     tokens = generator.normal(size=(images, GRID, GRID, CHANNELS)).astype(np.float16)
     pixels = generator.integers(0, 256, (images, side, side, 3), dtype=np.uint8)

@@ -5,6 +5,7 @@ Legend, here and in the objectives: B crops a step; s crop side; h, w the studen
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -67,13 +68,13 @@ class Objective(Task):
         self.channels = network.trunk.class_token.numel()
 
     @classmethod
+    @abstractmethod
     def drawing(cls, network: Hybrid | Plain, config: BackboneConfig) -> Draw:
         """How pools are drawn; frozen teachers are loaded here, once."""
-        raise NotImplementedError  # abstract
 
+    @abstractmethod
     def batch(self, pool: Any, index: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """What `loss` takes, of the pool's items `index`."""
-        raise NotImplementedError  # abstract
 
     def finish(self) -> None:
         """After training, before the network is read."""

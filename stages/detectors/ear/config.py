@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.detectors.interface import DetectorConfig
+from stages.detectors.interface import CompareConfig
 
 MaskKind = Literal["attention", "rarity_raw", "rarity_clean"]
 MASK_KINDS: tuple[MaskKind, ...] = ("attention", "rarity_raw", "rarity_clean")
 
 
-class EarConfig(DetectorConfig):
+class EarConfig(CompareConfig):
     """EAR: cut out what looks suspicious, restore it from a mosaic hint, and compare."""
 
     image_side: int = Field(64, ge=16, le=512)
@@ -54,11 +54,11 @@ class EarConfig(DetectorConfig):
     patience: int = Field(8, ge=1)
     """Training stops after this many epochs without a lower loss on the validation images."""
     spread_floor: float = Field(1.0, gt=0.0)
-    """Added to each pixel's variance before maps are standardised, as a share of the mean variance over pixels."""
+    """Added to each pixel's variance before pixel maps are standardised, as a share of the mean variance."""
     smooth_sigma: float = Field(1.5, ge=0.0, le=32.0)
-    """Gaussian smoothing of the standardised map, in pixels; 0 for none."""
+    """Gaussian smoothing of the standardised pixel map, in pixels; 0 for none."""
     top_fraction: float = Field(0.01, gt=0.0, le=1.0)
-    """The image score is the mean of this share of the map's highest pixels."""
+    """The image score of a pixel map is the mean of this share of its highest pixels; of features, the maximum."""
 
     @model_validator(mode="after")
     def _sides_fit(self) -> EarConfig:

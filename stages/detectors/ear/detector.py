@@ -7,13 +7,16 @@ anomalous.
 Legend: N images; S side in pixels; h, w patch grid.
 
 Deviations: the paper's backbone is DINO ViT, ours is whichever the pipeline has; besides class attention there are
-two kinds of mask by rarity (`EarConfig.mask`); the difference is 1 - MSGMS, standardised at each pixel by what normal
-images show there, because a regular texture (a busbar) is never restored perfectly.
+two kinds of mask by rarity (`EarConfig.mask`); besides 1 - MSGMS there are two other ways to compare
+(`stages.detectors.compare`); pixel maps are standardised at each pixel by what normal images show there, because a
+regular texture (a busbar) is never restored perfectly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,10 +24,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from stages.detectors import compare
+from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, PixelKind, as_bytes
 from stages.detectors.ear.config import MASK_KINDS, EarConfig, MaskKind
 from stages.detectors.ear.hint import NO_HINT, choose_scale
 from stages.detectors.ear.mask import READ, attention_saliency, mask_of, rarity
-from stages.detectors.ear.restore import Masked, as_tensor, mean_and_spread, restore, scale_errors, train
+from stages.detectors.ear.restore import Masked, Normal, as_tensor, restore, restored, scale_errors, train
 from stages.detectors.ear.unet import UNet
 from stages.detectors.nearest import NOBODY, Memory, Search, drawn
 from stages.torch_setup import one_thread
@@ -36,14 +41,15 @@ _SOURCES: Mapping[MaskKind, str] = {"attention": "attention", "rarity_raw": "raw
 
 
 def needs(config: EarConfig) -> frozenset[str]:
-    """What the deployed mask reads, and what those that are compared with it read."""
-    return frozenset(_SOURCES.values() if config.compare_masks else (_SOURCES[config.mask],))
+    """What the deployed mask reads, what those that are compared with it read, and what the comparison reads."""
+    masks = frozenset(_SOURCES.values() if config.compare_masks else (_SOURCES[config.mask],))
+    return masks | {"imagenet"} if config.compare == "features" else masks
 
 
 def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, session: Session) -> Fitted:
     """Train on normal images, choose the mosaic on held-out ones, and learn what normal images' maps look like.
 
-    Images (uint8) and masks are held in memory: 4 bytes a pixel, 16 kB an image at 64 pixels.
+    Images and restorations (uint8) and masks are held in memory: 7 bytes a pixel, 28 kB an image at 64 pixels.
 
     Raises:
         UserError: `ear.mask` asks for class attention and the backbone has none.
@@ -60,10 +66,16 @@ def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, se
     network.to(session.device)
     errors = scale_errors(network, unseen, config)
     scale = choose_scale(errors, config.hint_tolerance)
-    statistics = {kind: mean_and_spread(network, Masked(images, masks[kind]), scale) for kind in kinds}
+    arrays = _arrays(network, memories)
+    for kind in kinds:
+        normal, pictures = restored(network, Masked(images, masks[kind]), scale)
+        for pixels, one in normal.items():
+            arrays |= {f"{kind}.{pixels}.mean": one.mean, f"{kind}.{pixels}.spread": one.spread}
+        if kind == config.mask and config.compare == "features":
+            arrays |= compare.fit(partial(_pairs, images, pictures), len(images), training.imagenet, config)
     left_out = [kind for kind in MASK_KINDS if kind not in kinds]
     return Fitted(
-        arrays=_arrays(network, memories, statistics),
+        arrays=arrays,
         info={"kinds": list(kinds), "scale": scale},
         metrics={
             "epochs": len(history.epochs),
@@ -80,8 +92,9 @@ def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, se
 def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> Iterator[ScoreMap]:
     """One forward pass an image for the deployed mask, one more for each kind that is compared with it.
 
-    The map is 1 - MSGMS, standardised and smoothed; the image score the mean of its highest `top_fraction`. Extras:
-    `max` and `mean` of the map, and `score_<kind>` for each kind of mask. Pictures: `restoration`, `mask` and
+    The map is that of `config.compare`. Pixel maps are standardised and smoothed, and the image score is the mean of
+    their highest `top_fraction`; of features it is the maximum. Extras: `ssim` and `msgms`, the image score by each
+    kind of pixel map, and `score_<kind>`, that by pixels for each kind of mask. Pictures: `restoration`, `mask` and
     `mask_<kind>`.
     """
     network = UNet(config.width, config.depth)
@@ -89,22 +102,35 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
         {name: torch.from_numpy(np.array(value)) for name, value in _part(fitted, "network.").items()}
     )
     network.to(device).eval()
-    kinds = [kind for kind in MASK_KINDS if kind in fitted.info["kinds"]]
+    kinds = [kind for kind in MASK_KINDS if kind in fitted.info["kinds"]] if config.compare_masks else [config.mask]
     memories: dict[MaskKind, Memory] = {
         kind: Memory(**_part(fitted, f"memory.{kind}.")) for kind in kinds if kind != "attention"
     }
     searches = _searches(memories, config, device)
+    featured = Comparison(fitted.arrays, samples.imagenet, config) if config.compare == "features" else None
     for kind in kinds:
         _rows(samples, kind)
-    for rows in batches(len(samples), READ):
+    for rows in batches(len(samples), BATCH):
         images = samples.images[rows]
         sources = {kind: _rows(samples, kind)[rows] for kind in kinds}
-        for i, image in enumerate(images):
-            with one_thread():
+        scored = []
+        with one_thread():
+            for i, image in enumerate(images):
                 saliency = {kind: _saliency(of[i], searches.get(kind), NOBODY) for kind, of in sources.items()}
                 masks = {kind: mask_of(plane, len(image), config.mask_fraction) for kind, plane in saliency.items()}
-                scored = _scored(network, image, masks, fitted, config)
-            yield scored
+                scored.append(_scored(network, image, masks, fitted, config))
+        if featured is None:
+            yield from scored
+            continue
+        restorations = np.stack([one.pictures["restoration"] for one in scored])
+        for one, plane in zip(scored, featured.maps(images, restorations), strict=True):
+            yield replace(one, anomaly_map=plane, image_score=float(plane.max()))
+
+
+def _pairs(
+    images: NDArray[np.uint8], restorations: NDArray[np.uint8], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    return images[rows], restorations[rows]
 
 
 def _scored(
@@ -114,39 +140,39 @@ def _scored(
     fitted: Fitted,
     config: EarConfig,
 ) -> ScoreMap:
-    """What one image (S, S, 3) gets under each of its masks (S, S)."""
-    maps, restorations = {}, {}
+    """What one image (S, S, 3) gets by pixels under each of its masks (S, S)."""
+    deployed: PixelKind = "ssim" if config.compare == "features" else config.compare
+    maps: dict[tuple[MaskKind, PixelKind], NDArray[np.float32]] = {}
+    restorations = {}
     pixels = as_tensor(image[None])
     for kind, mask in masks.items():
-        restored, difference = restore(network, pixels, torch.from_numpy(mask)[None, None], fitted.info["scale"])
-        mean, spread = fitted.arrays[f"mean.{kind}"], fitted.arrays[f"spread.{kind}"]
-        maps[kind] = _standardised(difference.numpy(), mean, spread, config)
-        restorations[kind] = restored[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()  # (S, S, 3)
-    shown = {f"mask_{kind}": mask.astype(np.float16) for kind, mask in masks.items()}
+        found, differences = restore(network, pixels, torch.from_numpy(mask)[None, None], fitted.info["scale"])
+        for by, plane in differences.items():
+            normal = Normal(**_part(fitted, f"{kind}.{by}."))
+            maps[kind, by] = _standardised(plane.numpy(), normal, config)
+        restorations[kind] = as_bytes(found[0])
+    scores = {at: _top(plane, config.top_fraction) for at, plane in maps.items()}
     return ScoreMap(
-        anomaly_map=maps[config.mask],
-        image_score=_top(maps[config.mask], config.top_fraction),
+        anomaly_map=maps[config.mask, deployed],
+        image_score=scores[config.mask, deployed],
         extras={
-            "max": float(maps[config.mask].max()),
-            "mean": float(maps[config.mask].mean()),
-            **{f"score_{kind}": _top(plane, config.top_fraction) for kind, plane in maps.items()},
+            **{by: scores[config.mask, by] for by in PIXEL_KINDS},
+            **{f"score_{kind}": scores[kind, deployed] for kind in masks},
         },
         pictures={
             "restoration": restorations[config.mask],
             "mask": masks[config.mask].astype(np.float16),
-            **shown,
+            **{f"mask_{kind}": mask.astype(np.float16) for kind, mask in masks.items()},
         },
     )
 
 
-def _standardised(
-    difference: NDArray[np.float32], mean: NDArray[np.float32], spread: NDArray[np.float32], config: EarConfig
-) -> NDArray[np.float32]:
+def _standardised(difference: NDArray[np.float32], normal: Normal, config: EarConfig) -> NDArray[np.float32]:
     """How many spreads each pixel lies above what normal images show there, smoothed: (S, S)."""
-    variance = np.square(spread, dtype=np.float64)
+    variance = np.square(normal.spread, dtype=np.float64)
     # The tiny constant keeps a category of identical images, whose maps do not vary at all, from dividing by zero.
     scale = np.sqrt(variance + config.spread_floor * variance.mean() + 1e-12)
-    plane = (difference - mean) / scale
+    plane = (difference - normal.mean) / scale
     return gaussian_filter(plane, config.smooth_sigma, mode="nearest").astype(np.float32)
 
 
@@ -217,17 +243,11 @@ def _masks(
     return masks
 
 
-def _arrays(
-    network: UNet,
-    memories: Mapping[MaskKind, Memory],
-    statistics: Mapping[MaskKind, tuple[NDArray[np.float32], NDArray[np.float32]]],
-) -> dict[str, NDArray[Any]]:
+def _arrays(network: UNet, memories: Mapping[MaskKind, Memory]) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {f"network.{k}": v.cpu().numpy() for k, v in network.state_dict().items()}
     for kind, memory in memories.items():
         for name in ("features", "owners", "centre", "spread"):
             arrays[f"memory.{kind}.{name}"] = getattr(memory, name)
-    for kind, (mean, spread) in statistics.items():
-        arrays[f"mean.{kind}"], arrays[f"spread.{kind}"] = mean, spread
     return arrays
 
 

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.detectors.compare import PIXEL_KINDS, PixelKind, as_bytes, unlike
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.hint import NO_HINT, excise
 from stages.detectors.ear.mask import random_blocks
 from stages.detectors.ear.unet import UNet
-from stages.detectors.similarity import gms, msgms, ssim
+from stages.detectors.similarity import gms, ssim
 from stages.training import History, Session, Task, fit
 from stages.types import batches
 
@@ -118,8 +119,8 @@ def _pair(images: NDArray[np.uint8], masks: NDArray[np.bool_], scales: NDArray[n
     return hinted, target
 
 
-def restore(network: UNet, image: Tensor, mask: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """One forward pass: (1, 3, S, S) image and (1, 1, S, S) mask -> its restoration and the map 1 - MSGMS (S, S).
+def restore(network: UNet, image: Tensor, mask: Tensor, scale: int) -> tuple[Tensor, dict[PixelKind, Tensor]]:
+    """One forward pass: (1, 3, S, S) image and (1, 1, S, S) mask -> its restoration, and what differs (S, S) by kind.
 
     One image at a time: a convolution may add in another order when the batch has another size.
     """
@@ -127,7 +128,7 @@ def restore(network: UNet, image: Tensor, mask: Tensor, scale: int) -> tuple[Ten
     with torch.inference_mode():
         image = image.to(device)
         restored = network(excise(image, mask.to(device), scale))
-        return restored.cpu(), (1 - msgms(image, restored))[0, 0].cpu()
+        return restored.cpu(), {kind: unlike(image, restored, kind)[0, 0].cpu() for kind in PIXEL_KINDS}
 
 
 def scale_errors(network: UNet, data: Masked, config: EarConfig) -> dict[int, float]:
@@ -137,21 +138,35 @@ def scale_errors(network: UNet, data: Masked, config: EarConfig) -> dict[int, fl
         sums = np.zeros(2)
         for image, mask in zip(data.images, data.masks, strict=True):
             hole = torch.from_numpy(mask)
-            _, difference = restore(network, as_tensor(image[None]), hole[None, None], scale)
-            sums += float(difference[hole].sum()), int(hole.sum())
+            _, differences = restore(network, as_tensor(image[None]), hole[None, None], scale)
+            sums += float(differences["msgms"][hole].sum()), int(hole.sum())
         errors[scale] = float(sums[0] / sums[1])
     return errors
 
 
-def mean_and_spread(network: UNet, data: Masked, scale: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Of the map 1 - MSGMS over the images: mean and standard deviation at each pixel, (S, S) each."""
+@dataclass(frozen=True)
+class Normal:
+    """What normal images' pixel maps look like."""
+
+    mean: NDArray[np.float32]
+    """(S, S)."""
+    spread: NDArray[np.float32]
+    """(S, S) standard deviation."""
+
+
+def restored(network: UNet, data: Masked, scale: int) -> tuple[dict[PixelKind, Normal], NDArray[np.uint8]]:
+    """Mean and spread of each pixel map over the images, and their restorations (N, S, S, 3)."""
     side = data.images.shape[1]
-    total, squares = np.zeros((side, side)), np.zeros((side, side))
-    for image, mask in zip(data.images, data.masks, strict=True):
-        hole = torch.from_numpy(mask)[None, None]
-        difference = restore(network, as_tensor(image[None]), hole, scale)[1].numpy().astype(np.float64)
-        total += difference
-        squares += difference**2
-    mean = total / len(data.images)
-    variance = np.maximum(squares / len(data.images) - mean**2, 0)
-    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+    total = {kind: np.zeros((2, side, side)) for kind in PIXEL_KINDS}
+    pictures = np.empty_like(data.images)
+    for i, (image, mask) in enumerate(zip(data.images, data.masks, strict=True)):
+        found, differences = restore(network, as_tensor(image[None]), torch.from_numpy(mask)[None, None], scale)
+        pictures[i] = as_bytes(found[0])
+        for kind, plane in differences.items():
+            values = plane.numpy().astype(np.float64)
+            total[kind] += values, values**2
+    means = {kind: sums / len(data.images) for kind, sums in total.items()}
+    return {
+        kind: Normal(mean.astype(np.float32), np.sqrt(np.maximum(squares - mean**2, 0)).astype(np.float32))
+        for kind, (mean, squares) in means.items()
+    }, pictures

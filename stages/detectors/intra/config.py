@@ -9,11 +9,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.detectors.interface import DetectorConfig
+from stages.detectors.interface import CompareConfig
 from stages.types import UserError
 
 
-class IntraConfig(DetectorConfig):
+class IntraConfig(CompareConfig):
     """Inpainting Transformer: each patch is painted anew from the patches around it."""
 
     image_side: int = Field(64, ge=8, le=4096)
@@ -57,7 +57,7 @@ class IntraConfig(DetectorConfig):
     inference_windows: int = Field(256, ge=1, le=65_536)
     """Windows of one image that go through the network at once in scoring; bounds the memory."""
     smoothing_side: int = Field(5, ge=1, le=255)
-    """Odd side in pixels of the mean filter over 1 - MSGMS. Paper: 21 at 256 pixels."""
+    """Odd side in pixels of the mean filter over pixel maps. Paper: 21 at 256 pixels."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,39 +11,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.detectors import compare
+from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, PixelKind, as_bytes, unlike
 from stages.detectors.intra import windows as win
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.model import InpaintingTransformer, build
 from stages.detectors.intra.task import InpaintingTask, TrainingWindows, validation_batches
-from stages.detectors.similarity import msgms
 from stages.training import Session
 from stages.training import fit as train_network
 from stages.types import Fitted, Samples, ScoreMap, UserError, batches
 
 READ = 64
 """Images read at once."""
-MEAN_MAP = "mean_map"
-TOP_FRACTION = 0.01
 
 
 def needs(config: IntraConfig) -> frozenset[str]:
-    """Nothing but the images."""
-    return frozenset()
+    """Nothing but the images, and the CNN in whose features they may be compared with their restorations."""
+    return frozenset({"imagenet"}) if config.compare == "features" else frozenset()
 
 
 def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, session: Session) -> Fitted:
-    """Train the network, then average the map 1 - MSGMS over the training images.
+    """Train the network, then learn what normal images and their restorations differ in.
 
-    The training images are held in memory as bytes (N * S * S * 3) while the network trains.
+    The training images and their restorations are held in memory as bytes (2 * N * S * S * 3).
 
     Raises:
         UserError: the images are not of the configured side.
     """
     _check(train, config)
     _check(validation, config)
+    images = np.asarray(train.images[:])
     task = InpaintingTask(build(config, seed), config)
     held_out = validation_batches(np.asarray(validation.images[:]), config, seed)
-    data = TrainingWindows(np.asarray(train.images[:]), config, seed)
+    data = TrainingWindows(images, config, seed)
     history = train_network(
         task,
         data.epoch,
@@ -54,11 +55,11 @@ def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, ses
         session=session,
     )
     network = task.network.to(session.device)
-    total = np.zeros((config.image_side, config.image_side))
-    for _, difference in _restored(network, train, config, session.device):
-        total += difference
     arrays = {f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
-    arrays[MEAN_MAP] = (total / len(train)).astype(np.float32)
+    normal, pictures = _normal(network, train, config, session.device)
+    arrays |= normal
+    if config.compare == "features":
+        arrays |= compare.fit(lambda rows: (images[rows], pictures[rows]), len(images), train.imagenet, config)
     best = history.epochs[history.best_epoch]
     return Fitted(
         arrays=arrays,
@@ -74,26 +75,55 @@ def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, ses
 
 
 def score(fitted: Fitted, samples: Samples, config: IntraConfig, device: str) -> Iterator[ScoreMap]:
-    """Squared difference of an image's map to the mean map of training; its maximum is the image score (section 3.3).
+    """The map of `config.compare`, and its maximum.
 
-    Extras: `mean` of the map, and `top_1_percent`, the mean of its highest hundredth. Picture: `restoration`.
+    `msgms`: the squared difference of the image's map to the mean map of training (section 3.3). `ssim`: by how many
+    spreads it lies above that mean. Extras: the maximum by each kind of pixel map. Picture: `restoration`.
 
     Raises:
         UserError: the images are not of the configured side.
     """
     _check(samples, config)
     network = load(fitted.arrays, config).to(device)
-    mean = fitted.arrays[MEAN_MAP]
-    top = max(1, round(TOP_FRACTION * mean.size))
-    for restoration, difference in _restored(network, samples, config, device):
-        anomaly = np.square(difference - mean)
-        highest = np.sort(anomaly, axis=None)[-top:]
-        yield ScoreMap(
-            anomaly_map=anomaly,
-            image_score=float(highest[-1]),
-            extras={"mean": float(anomaly.mean()), "top_1_percent": float(highest.mean())},
-            pictures={"restoration": np.round(restoration * 255).astype(np.uint8)},
-        )
+    featured = Comparison(fitted.arrays, samples.imagenet, config) if config.compare == "features" else None
+    for rows in batches(len(samples), BATCH):
+        images = np.asarray(samples.images[rows])
+        scored = [_scored(network, image, fitted.arrays, config, device) for image in images]
+        if featured is None:
+            yield from scored
+            continue
+        restorations = np.stack([one.pictures["restoration"] for one in scored])
+        for one, plane in zip(scored, featured.maps(images, restorations), strict=True):
+            yield replace(one, anomaly_map=plane, image_score=float(plane.max()))
+
+
+def _scored(
+    network: InpaintingTransformer,
+    image: NDArray[np.uint8],
+    arrays: Mapping[str, NDArray[Any]],
+    config: IntraConfig,
+    device: str,
+) -> ScoreMap:
+    """What one image (S, S, 3) gets by pixels."""
+    restoration, differences = restored(network, image, config, device)
+    maps = {
+        "msgms": np.square(differences["msgms"] - arrays["msgms.mean"]),
+        "ssim": (differences["ssim"] - arrays["ssim.mean"]) / _scale(arrays["ssim.spread"]),
+    }
+    deployed = maps["ssim" if config.compare == "features" else config.compare]
+    return ScoreMap(
+        anomaly_map=deployed,
+        image_score=float(deployed.max()),
+        extras={kind: float(plane.max()) for kind, plane in maps.items()},
+        pictures={"restoration": restoration},
+    )
+
+
+def _scale(spread: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(S, S): the root of each pixel's variance and of the mean variance together, so that no pixel weighs too much."""
+    variance = np.square(spread, dtype=np.float64)
+    # the tiny constant keeps a category of identical images, whose maps do not vary at all, from dividing by zero
+    return np.sqrt(variance + variance.mean() + 1e-12).astype(np.float32)
 
 
 def load(arrays: Mapping[str, NDArray[Any]], config: IntraConfig) -> InpaintingTransformer:
@@ -127,26 +157,45 @@ def inpaint(network: InpaintingTransformer, image: NDArray[np.uint8], config: In
     return cut.transpose(1, 2).reshape(grid * patch, grid * patch, 3)  # (G, K, G, K, 3) -> (S, S, 3)
 
 
-def difference_map(image: Tensor, restoration: Tensor, smoothing_side: int) -> Tensor:
-    """1 - MSGMS under a mean filter: two (S, S, 3) in [0, 1] -> (S, S); borders: the mean inside."""
+def difference_map(image: Tensor, restoration: Tensor, kind: PixelKind, smoothing_side: int) -> Tensor:
+    """1 - similarity under a mean filter: two (S, S, 3) in [0, 1] -> (S, S); borders: the mean inside."""
     a, b = (x.permute(2, 0, 1)[None] for x in (image, restoration))  # (1, 3, S, S)
-    unlike = 1 - msgms(a, b)
     smooth = torch.nn.functional.avg_pool2d(
-        unlike, smoothing_side, stride=1, padding=smoothing_side // 2, count_include_pad=False
+        unlike(a, b, kind), smoothing_side, stride=1, padding=smoothing_side // 2, count_include_pad=False
     )
     return smooth[0, 0]
 
 
-def _restored(
-    network: InpaintingTransformer, samples: Samples, config: IntraConfig, device: str
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Restoration (S, S, 3) and difference map (S, S) of each image, in order."""
-    for part in batches(len(samples), READ):
-        for image in np.asarray(samples.images[part]):
-            restoration = inpaint(network, image, config, device)
-            original = torch.from_numpy(image).to(device).float() / 255
-            difference = difference_map(original, restoration, config.smoothing_side)
-            yield restoration.cpu().numpy(), difference.cpu().numpy()
+def restored(
+    network: InpaintingTransformer, image: NDArray[np.uint8], config: IntraConfig, device: str
+) -> tuple[NDArray[np.uint8], dict[PixelKind, NDArray[np.float32]]]:
+    """Restoration (S, S, 3) of an image, and the smoothed map (S, S) of what differs by each kind of pixel map."""
+    restoration = inpaint(network, image, config, device)
+    original = torch.from_numpy(image).to(device).float() / 255
+    differences = {
+        kind: difference_map(original, restoration, kind, config.smoothing_side).cpu().numpy() for kind in PIXEL_KINDS
+    }
+    return as_bytes(restoration.permute(2, 0, 1)), differences
+
+
+def _normal(
+    network: InpaintingTransformer, train: Samples, config: IntraConfig, device: str
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.uint8]]:
+    """Mean and spread of the training images' pixel maps, (S, S) each, and their restorations (N, S, S, 3)."""
+    side = config.image_side
+    total = {kind: np.zeros((2, side, side)) for kind in PIXEL_KINDS}
+    pictures = np.empty((len(train), side, side, 3), np.uint8)
+    for rows in batches(len(train), READ):
+        for i, image in enumerate(np.asarray(train.images[rows]), start=rows.start):
+            pictures[i], differences = restored(network, image, config, device)
+            for kind, plane in differences.items():
+                values = plane.astype(np.float64)
+                total[kind] += values, values**2
+    arrays: dict[str, NDArray[np.float32]] = {}
+    for kind, (mean, squares) in ((kind, sums / len(train)) for kind, sums in total.items()):
+        spread = np.sqrt(np.maximum(squares - mean**2, 0))
+        arrays |= {f"{kind}.mean": mean.astype(np.float32), f"{kind}.spread": spread.astype(np.float32)}
+    return arrays, pictures
 
 
 def _check(samples: Samples, config: IntraConfig) -> None:

@@ -12,12 +12,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from stages.detectors.compare import Comparison
 from stages.detectors.ear import detector
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.detector import fit, needs, score
+from stages.detectors.ear.restore import Normal
+from stages.detectors.interface import CompareConfig
 from stages.training import Session
 from stages.types import Fitted, Samples, ScoreMap, UserError
 from tests.stages.detectors.ear.tiny import DEFECT, config, samples
+from tests.stages.detectors.padim.test_padim import extract
 
 TRAIN, VALIDATION = samples(8, 0), samples(3, 1)
 
@@ -75,7 +79,7 @@ def test_an_image_scores_the_same_alone_in_any_order_and_any_batch(
 ) -> None:
     of = samples(5, 2)
     whole = _scored(fitted, of)
-    monkeypatch.setattr(detector, "READ", 2)
+    monkeypatch.setattr(detector, "BATCH", 2)
     turned = _scored(fitted, of.take([4, 3, 2, 1, 0]))[::-1]
     alone = [_scored(fitted, of.take([i]))[0] for i in range(5)]
     for a, b, c in zip(whole, turned, alone, strict=True):
@@ -116,18 +120,37 @@ def test_scores_follow_from_the_map_and_names_are_the_same_for_each_image(fitted
     for s in _scored(fitted, samples(3, 5), top_fraction=0.02):
         highest = np.sort(s.anomaly_map, axis=None)[-5:]  # 2 % of 256 pixels
         assert s.image_score == pytest.approx(highest.mean())
-        assert s.extras["max"] == s.anomaly_map.max()
-        assert s.extras["mean"] == pytest.approx(s.anomaly_map.mean())
-        assert s.extras["score_rarity_raw"] == s.image_score
-        assert list(s.extras) == ["max", "mean", "score_attention", "score_rarity_raw", "score_rarity_clean"]
+        assert s.extras["score_rarity_raw"] == s.extras["msgms"] == s.image_score
+        assert list(s.extras) == ["ssim", "msgms", "score_attention", "score_rarity_raw", "score_rarity_clean"]
+
+
+def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fitted) -> None:
+    of = samples(3, 5)
+    pixels, other = _scored(fitted, of), _scored(fitted, of, compare="ssim")
+    for a, b in zip(pixels, other, strict=True):
+        assert (a.image_score, b.image_score) == (a.extras["msgms"], a.extras["ssim"])
+        assert b.extras["score_rarity_raw"] == b.image_score
+        assert not np.array_equal(a.anomaly_map, b.anomaly_map)
+    setup = {"compare": "features", "compare_side": 64}
+    train, validation, test = (replace(one, imagenet=extract) for one in (TRAIN, VALIDATION, of))
+    featured = fit(train, validation, config(**setup), 0, Session())
+    scored = _scored(featured, test, **setup)
+    comparison = Comparison(featured.arrays, extract, config(**setup))
+    planes = comparison.maps(test.images[:], np.stack([s.pictures["restoration"] for s in scored]))
+    for a, b, plane in zip(pixels, scored, planes, strict=True):
+        assert np.array_equal(b.anomaly_map, plane)
+        assert b.image_score == plane.max()
+        assert _same(a.pictures, b.pictures)
+        assert (b.extras["ssim"], b.extras["msgms"]) == (a.extras["ssim"], a.extras["msgms"])
+    with pytest.raises(UserError, match="ImageNet CNN"):
+        _scored(featured, of, **setup)
 
 
 def test_standardised_map_by_hand() -> None:
     spread = np.array([[3.0, 4.0]], dtype=np.float32)  # variances 9 and 16, mean 12.5
     plane = detector._standardised(
         np.array([[6.0, 8.0]], dtype=np.float32),
-        np.array([[1.0, 2.0]], dtype=np.float32),
-        spread,
+        Normal(np.array([[1.0, 2.0]], dtype=np.float32), spread),
         config(spread_floor=2.0, smooth_sigma=0.0),
     )
     np.testing.assert_allclose(plane, [[5 / np.sqrt(34), 6 / np.sqrt(41)]], rtol=1e-6)
@@ -138,7 +161,7 @@ def test_the_deployed_score_does_not_depend_on_the_comparison(fitted: Fitted) ->
     of = samples(3, 2)
     for a, b in zip(_scored(fitted, of), _scored(alone, of, compare_masks=False), strict=True):
         assert np.array_equal(a.anomaly_map, b.anomaly_map)
-        assert set(b.extras) == {"max", "mean", "score_rarity_raw"}
+        assert set(b.extras) == {"ssim", "msgms", "score_rarity_raw"}
         assert set(b.pictures) == {"mask", "mask_rarity_raw", "restoration"}
     assert set(alone.metrics["masks_left_out"]) == {"attention", "rarity_clean"}
 
@@ -146,6 +169,7 @@ def test_the_deployed_score_does_not_depend_on_the_comparison(fitted: Fitted) ->
 def test_needs_only_what_it_reads() -> None:
     assert needs(config()) == {"raw", "clean", "attention"}
     assert needs(config(compare_masks=False)) == {"raw"}
+    assert needs(config(compare_masks=False, compare="features")) == {"raw", "imagenet"}
     assert needs(config(compare_masks=False, mask="attention")) == {"attention"}
     assert needs(config(compare_masks=False, mask="rarity_clean")) == {"clean"}
 
@@ -193,7 +217,8 @@ CHANGES: dict[str, Any] = {
 
 
 def test_the_table_of_changes_names_every_parameter() -> None:
-    assert CHANGES.keys() == EarConfig.model_fields.keys()
+    # those that the comparison reads: tests/stages/detectors/test_compare.py
+    assert CHANGES.keys() | CompareConfig.model_fields.keys() == EarConfig.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES.keys() - {"image_side", "patience", "hint_tolerance"}))

@@ -8,7 +8,7 @@ import torch
 
 from stages.detectors.ear import restore as module
 from stages.detectors.ear.hint import NO_HINT, mosaic
-from stages.detectors.ear.restore import Masked, Recovery, as_tensor, mean_and_spread, restore, scale_errors, scales_of
+from stages.detectors.ear.restore import Masked, Recovery, as_tensor, restore, restored, scale_errors, scales_of
 from stages.detectors.ear.unet import UNet
 from stages.detectors.similarity import msgms
 from tests.stages.detectors.ear.tiny import config, samples
@@ -130,13 +130,17 @@ def test_curve_is_the_mean_difference_under_the_masks() -> None:
         assert errors[scale] == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_mean_and_spread_are_those_of_the_maps() -> None:
+def test_mean_and_spread_are_those_of_the_maps_and_restorations_are_kept() -> None:
     network, data = _network(), _data()
-    maps = [
-        restore(network, as_tensor(i[None]), torch.from_numpy(m)[None, None], 4)[1].numpy()
+    found = [
+        restore(network, as_tensor(i[None]), torch.from_numpy(m)[None, None], 4)
         for i, m in zip(data.images, data.masks, strict=True)
     ]
-    mean, spread = mean_and_spread(network, data, 4)
-    np.testing.assert_allclose(mean, np.mean(maps, 0), atol=1e-6)
-    np.testing.assert_allclose(spread, np.std(maps, 0), atol=1e-5)
-    assert mean.dtype == spread.dtype == np.float32
+    normal, pictures = restored(network, data, 4)
+    for kind in ("ssim", "msgms"):
+        maps = [differences[kind].numpy() for _, differences in found]
+        np.testing.assert_allclose(normal[kind].mean, np.mean(maps, 0), atol=1e-6)
+        np.testing.assert_allclose(normal[kind].spread, np.std(maps, 0), atol=1e-5)
+        assert normal[kind].mean.dtype == normal[kind].spread.dtype == np.float32
+    for picture, (restoration, _) in zip(pictures, found, strict=True):
+        assert np.abs(picture / 255 - restoration[0].permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6

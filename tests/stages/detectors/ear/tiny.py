@@ -26,6 +26,7 @@ def config(**changes: Any) -> EarConfig:
         "hint_tolerance": 0.5,
         "memory_size": 60,
         "neighbours": 2,
+        "compare": "msgms",
     }
     return EarConfig(**{**small, **changes})
 

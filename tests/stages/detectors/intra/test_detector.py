@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import numpy as np
 import pytest
 import torch
 
+from stages.detectors.compare import PIXEL_KINDS, Comparison, PixelKind
+from stages.detectors.interface import CompareConfig
 from stages.detectors.intra import detector, task
 from stages.detectors.intra.config import IntraConfig
-from stages.detectors.intra.detector import MEAN_MAP, difference_map, fit, inpaint, load, needs, score
+from stages.detectors.intra.detector import difference_map, fit, inpaint, load, needs, score
 from stages.training import Session
 from stages.types import Fitted, Samples, UserError
 from tests.reference.similarity import msgms as msgms_map
 from tests.reference.similarity import ssim as ssim_map
+from tests.stages.detectors.padim.test_padim import extract
 
 TINY = IntraConfig(
     image_side=16, patch_side=4, window_side=3, blocks=2, width=8, heads=2, mlp_ratio=2, windows_per_image=8, epochs=3,
     patience=3, batch=16, lr=0.003, warmup_steps=2, validation_windows=6, inference_windows=16, smoothing_side=3,
+    compare="msgms",
 )  # fmt: skip
 LONGER = TINY.model_copy(update={"windows_per_image": 32, "lr": 0.01, "width": 16, "epochs": 10, "patience": 10})
 
@@ -60,6 +65,7 @@ def _scored(result: Fitted, config: IntraConfig = TINY, samples: Samples = TEST)
 
 def test_it_reads_images_alone() -> None:
     assert needs(TINY) == frozenset()
+    assert needs(TINY.model_copy(update={"compare": "features"})) == {"imagenet"}
 
 
 def test_same_arguments_same_bytes_and_another_seed_other_bytes(fitted: Fitted) -> None:
@@ -146,7 +152,8 @@ def test_the_other_parameters_change_something(fitted: Fitted, monkeypatch: pyte
     inpaint(network, TEST.images[0], TINY.model_copy(update={"inference_windows": 6}), "cpu")
     assert sizes == [16, 6, 6, 4]
     tested = TRAINING_FIELDS.keys() | {"image_side", "patience", "validation_windows", "inference_windows"}
-    assert tested == IntraConfig.model_fields.keys()  # image_side: see the test of a wrong side
+    # image_side: see the test of a wrong side; the comparison: tests/stages/detectors/test_compare.py
+    assert tested | CompareConfig.model_fields.keys() == IntraConfig.model_fields.keys()
 
 
 def test_the_result_of_an_image_does_not_depend_on_those_beside_it(
@@ -154,7 +161,7 @@ def test_the_result_of_an_image_does_not_depend_on_those_beside_it(
 ) -> None:
     together = _scored(fitted)
     alone = b"".join(_scored(fitted, samples=TEST.take([i])) for i in range(3))
-    monkeypatch.setattr(detector, "READ", 2)
+    monkeypatch.setattr(detector, "BATCH", 2)
     assert together == alone == _scored(fitted)
     turned = TEST.take([2, 0, 1, 0])
     parts = [_scored(fitted, samples=TEST.take([i])) for i in (2, 0, 1, 0)]
@@ -165,34 +172,57 @@ def test_scores_by_their_definition(fitted: Fitted) -> None:
     network = load(fitted.arrays, TINY)
     for image, result in zip(TEST.images[:], score(fitted, TEST, TINY, "cpu"), strict=True):
         restoration = inpaint(network, image, TINY, "cpu")
-        difference = difference_map(torch.from_numpy(image).float() / 255, restoration, 3).numpy()
-        expected = (difference - fitted.arrays[MEAN_MAP]) ** 2
+        differences = {
+            kind: difference_map(torch.from_numpy(image).float() / 255, restoration, kind, 3).numpy()
+            for kind in PIXEL_KINDS
+        }
+        expected = (differences["msgms"] - fitted.arrays["msgms.mean"]) ** 2
+        variance = fitted.arrays["ssim.spread"] ** 2
+        above = (differences["ssim"] - fitted.arrays["ssim.mean"]) / np.sqrt(variance + variance.mean())
         assert result.anomaly_map.shape == (16, 16)
         assert result.anomaly_map.dtype == np.float32
         assert np.allclose(result.anomaly_map, expected, atol=1e-7)
         assert result.image_score == expected.max()
-        assert result.extras["mean"] == pytest.approx(expected.mean(), rel=1e-4)
-        assert result.extras["top_1_percent"] == pytest.approx(np.sort(expected.ravel())[-3:].mean(), rel=1e-4)
+        assert result.extras == pytest.approx({"msgms": expected.max(), "ssim": above.max()}, rel=1e-4)
         assert np.abs(result.pictures["restoration"] / 255 - restoration.numpy()).max() <= 0.5 / 255 + 1e-6
 
 
-def test_the_mean_map_is_that_of_the_training_images(fitted: Fitted) -> None:
+def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fitted) -> None:
+    other = list(score(fitted, TEST, TINY.model_copy(update={"compare": "ssim"}), "cpu"))
+    setup = TINY.model_copy(update={"compare": "features", "compare_side": 64})
+    train, validation, test = (replace(one, imagenet=extract) for one in (TRAIN, VALIDATION, TEST))
+    featured = fit(train, validation, setup, 0, Session())
+    scored = list(score(featured, test, setup, "cpu"))
+    restorations = np.stack([one.pictures["restoration"] for one in scored])
+    planes = Comparison(featured.arrays, extract, setup).maps(TEST.images[:], restorations)
+    for a, b, c, plane in zip(score(fitted, TEST, TINY, "cpu"), other, scored, planes, strict=True):
+        assert (a.image_score, b.image_score) == (a.extras["msgms"], a.extras["ssim"])
+        assert c.extras == b.extras == a.extras
+        assert np.array_equal(c.anomaly_map, plane)
+        assert c.image_score == plane.max()
+        assert np.array_equal(c.pictures["restoration"], a.pictures["restoration"])
+
+
+def test_mean_and_spread_are_those_of_the_training_images(fitted: Fitted) -> None:
     network = load(fitted.arrays, TINY)
-    maps = [
-        difference_map(torch.from_numpy(image).float() / 255, inpaint(network, image, TINY, "cpu"), 3).numpy()
-        for image in TRAIN.images[:]
-    ]
-    assert np.allclose(fitted.arrays[MEAN_MAP], np.mean(maps, axis=0), atol=1e-6)
+    for kind in PIXEL_KINDS:
+        maps = [
+            difference_map(torch.from_numpy(image).float() / 255, inpaint(network, image, TINY, "cpu"), kind, 3).numpy()
+            for image in TRAIN.images[:]
+        ]
+        assert np.allclose(fitted.arrays[f"{kind}.mean"], np.mean(maps, axis=0), atol=1e-6)
+        assert np.allclose(fitted.arrays[f"{kind}.spread"], np.std(maps, axis=0), atol=1e-5)
 
 
-def test_the_difference_map_against_a_slow_one() -> None:
+@pytest.mark.parametrize(("kind", "slow"), [("msgms", msgms_map), ("ssim", ssim_map)])
+def test_the_difference_map_against_a_slow_one(kind: PixelKind, slow: Callable[..., np.ndarray]) -> None:
     a, b = np.random.default_rng(0).random((2, 8, 8, 3))
-    unlike = 1 - msgms_map(a.transpose(2, 0, 1), b.transpose(2, 0, 1))
+    unlike = 1 - slow(a.transpose(2, 0, 1), b.transpose(2, 0, 1))
     expected = np.zeros((8, 8))
     for y in range(8):
         for x in range(8):
             expected[y, x] = unlike[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].mean()
-    assert np.allclose(difference_map(torch.from_numpy(a), torch.from_numpy(b), 5).numpy(), expected, atol=1e-6)
+    assert np.allclose(difference_map(torch.from_numpy(a), torch.from_numpy(b), kind, 5).numpy(), expected, atol=1e-6)
 
 
 def test_a_pasted_defect_stands_out_where_it_is(learned: Fitted) -> None:

@@ -72,7 +72,13 @@ def test_kinds_are_compared_and_each_is_what_it_would_be_alone() -> None:
 def test_fit_on_validation_too_and_smoothing_and_ridge_change_the_map() -> None:
     base = PadimConfig(image_side=SIDE, compare_features=False)
     first = scored(base, fitted(base), samples(2, 2))[0].anomaly_map
-    for changes in ({"fit_on": "train_and_validation"}, {"smoothing": 0.0}, {"ridge": 0.5}, {"shrinkage": 0.1}):
+    for changes in (
+        {"fit_on": "train_and_validation"},
+        {"smoothing": 0.0},
+        {"ridge": 0.5},
+        {"shrinkage": 0.1},
+        {"contrast": 3},
+    ):
         config = base.model_copy(update=changes)
         assert not np.allclose(scored(config, fitted(config), samples(2, 2))[0].anomaly_map, first)
 

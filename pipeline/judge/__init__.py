@@ -1,0 +1,1 @@
+"""`burnish predict`: judge new images with a bundle, without DVC and without the project."""

@@ -1,0 +1,104 @@
+"""A Gaussian over features at each position of a grid, and the Mahalanobis distance from it.
+
+Source: Defard et al., "PaDiM", ICPR Workshops 2021, sections 3.1 to 3.3.
+Deviation: each position's covariance is drawn to the pooled one, which a few hundred images of 176 channels need.
+
+Legend: B images of a batch; P = h * w positions; C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Of standardised features, at each position."""
+
+    mean: NDArray[np.float32]
+    """(h, w, C), of features as they come."""
+    spread: NDArray[np.float32]
+    """(C,) standard deviation over all images and positions; 1 for a constant channel."""
+    whitening: NDArray[np.float32]
+    """(P, C * (C + 1) / 2) rows of the inverse Cholesky factor of the covariance of features / spread, from the
+    diagonal to the left."""
+
+    @classmethod
+    def fitted(cls, blocks: Iterable[NDArray[np.floating]], shrinkage: float, ridge: float) -> Gaussian:
+        """In one pass over (B, h, w, C) blocks of features; P * C * C doubles are held, twice that at the end.
+
+        Args:
+            shrinkage: share of the covariance pooled over all positions in that of each.
+            ridge: added to the diagonal; channels have unit variance.
+        """
+        count, shape = 0, (0, 0, 0)
+        origin, total, products = np.zeros(0), np.zeros(0), np.zeros(0)
+        for block in blocks:
+            found = block.reshape(len(block), -1, block.shape[-1]).astype(np.float64)  # (B, h, w, C) -> (B, P, C)
+            if count == 0:  # sums are taken about the first image, so that nothing cancels
+                origin, shape = found[0], block.shape[1:]
+                total, products = np.zeros_like(origin), np.zeros((*origin.shape, origin.shape[1]))
+            centred = (found - origin).transpose(1, 0, 2)  # (P, B, C)
+            total += centred.sum(axis=1)
+            products += centred.transpose(0, 2, 1) @ centred  # (P, C, C)
+            count += len(found)
+        shift = total / count
+        products -= count * shift[:, :, None] * shift[:, None, :]
+        products /= max(count - 1, 1)
+        mean = origin + shift  # (P, C)
+        variance = np.diagonal(products, axis1=1, axis2=2).mean(axis=0) + mean.var(axis=0)  # (C,)
+        spread = np.where(variance > 0, np.sqrt(variance), 1.0)
+        products /= spread[:, None] * spread
+        pooled = products.mean(axis=0) * shrinkage + ridge * np.eye(len(spread))
+        products *= 1 - shrinkage
+        products += pooled
+        packed = np.linalg.inv(np.linalg.cholesky(products))[:, *np.tril_indices(len(spread))]
+        return cls(mean.reshape(shape).astype(np.float32), spread.astype(np.float32), packed.astype(np.float32))
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]], prefix: str) -> Gaussian:
+        """What `named` gave."""
+        return cls(*(np.asarray(arrays[prefix + name]) for name in ("mean", "spread", "whitening")))
+
+    def named(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """As arrays of a fitted model."""
+        return {prefix + name: value for name, value in vars(self).items()}
+
+    def matrices(self) -> NDArray[np.float32]:
+        """(P, C, C) that whiten features less the mean."""
+        channels = len(self.spread)
+        whitening = np.zeros((len(self.whitening), channels, channels), np.float32)
+        whitening[:, *np.tril_indices(channels)] = self.whitening
+        whitening /= self.spread
+        return whitening
+
+
+class Distance:
+    """Mahalanobis distances from a Gaussian."""
+
+    def __init__(self, gaussian: Gaussian) -> None:
+        self._mean, self._matrices = gaussian.mean, gaussian.matrices()
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(h, w, C) -> (h, w)."""
+        height, width, channels = features.shape
+        centred = (features - self._mean).reshape(-1, channels)  # (P, C)
+        white = np.matmul(self._matrices, centred[:, :, None])[:, :, 0]
+        squares = np.square(white, dtype=np.float64).sum(axis=1)
+        return np.sqrt(squares).reshape(height, width).astype(np.float32)
+
+
+def contrast(features: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Features less their mean over the `side` x `side` cells around, the border repeated: (h, w, C), 0: as they are.
+
+    What shifts all of an image, as another camera or lot does, falls out; what differs from its surroundings stays.
+    """
+    if side == 0:
+        return features
+    return features - uniform_filter(features, (side, side, 0), mode="nearest")

@@ -1,0 +1,113 @@
+"""Settings of a detector compared without a real defect: validation images against themselves with defects pasted.
+
+    python -m tests.benchmarks.pasted --json FILE --detector intra [--set compare=ssim compare=msgms ...] [--quick]
+
+Fitted on the training images of a category and fold; then the AUROC of its validation images (good, of other groups)
+against the same images with a moved patch, a scratch and a dark spot (three of each image), for each row of settings.
+Settings are chosen by this, never by test defects, to which it is a guide and no more. `ear` gets the tokens of an
+ImageNet CNN in place of the backbone's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.backbone.imagenet import extractor
+from stages.detectors.interface import DetectorConfig, ImageNetConfig
+from stages.detectors.registry import CONFIGS, detector
+from stages.download.images import decode, to_square
+from stages.download.split import split_of
+from stages.score.metrics import auroc, curve
+from stages.training import Session
+from stages.types import Samples
+from tests.benchmarks.denoiser import pasted
+from tests.benchmarks.floors import Part, elpv, remembered, tiles
+from tests.benchmarks.machine import machine
+
+PASTED = 3
+"""Defects pasted on each validation image, of three kinds."""
+TOKENS_SIDE, TOKENS_PATCH = 224, 16
+FULL_SIDE = 320
+"""Side in pixels at which defects are pasted."""
+
+
+def images_of(part: Part, fold: int, quick: bool) -> dict[str, NDArray[np.uint8]]:
+    """`train`, `validation` and `pasted`: (N, FULL_SIDE, FULL_SIDE, 3)."""
+    splits = np.array([split_of(fold, g, not bad) for g, bad in zip(part.groups, part.defect, strict=True)])
+    found = {}
+    for split in ("train", "validation"):
+        rows = np.flatnonzero((splits == split) & ~part.defect)[: 12 if quick else None]
+        found[split] = np.stack([to_square(decode(part.files[i].read_bytes()), FULL_SIDE) for i in rows])
+    numbered = enumerate(found["validation"])
+    found["pasted"] = np.stack([pasted(image, i * PASTED + kind) for i, image in numbered for kind in range(PASTED)])
+    return found
+
+
+def samples(images: NDArray[np.uint8], config: DetectorConfig) -> Samples:
+    """At the detector's side, with the tokens of an ImageNet CNN in place of the backbone's."""
+
+    def resized(side: int) -> NDArray[np.uint8]:
+        return np.stack([to_square(Image.fromarray(image), side) for image in images])
+
+    tokens = extractor("lite0", TOKENS_PATCH, "cpu")(resized(TOKENS_SIDE)).astype(np.float16)
+    return Samples([str(i) for i in range(len(images))], resized(config.image_side), raw=tokens, clean=tokens)
+
+
+def measure(name: str, rows: list[dict[str, Any]], data: dict[str, NDArray[np.uint8]]) -> list[dict[str, Any]]:
+    """One line a row of settings."""
+    lines = []
+    for settings in rows:
+        config, method = CONFIGS[name](**settings), detector(name)
+        start = time.process_time()
+        parts = {split: samples(images, config) for split, images in data.items()}
+        if isinstance(config, ImageNetConfig):
+            extract = remembered(extractor(config.network, config.patch, "cpu"))
+            parts = {split: replace(one, imagenet=extract) for split, one in parts.items()}
+        fitted = method.fit(parts["train"], parts["validation"], config, 0, Session())
+        score = partial(method.score, fitted, config=config, device="cpu")
+        found = {split: list(score(samples=parts[split])) for split in ("validation", "pasted")}
+        labels = np.repeat([False, True], [len(found["validation"]), len(found["pasted"])])
+        every = [*found["validation"], *found["pasted"]]
+        scores = {"image_score": np.array([one.image_score for one in every])}
+        scores |= {key: np.array([one.extras[key] for one in every]) for key in every[0].extras}
+        counts = {key: curve(values, labels) for key, values in scores.items()}
+        values = {key: round(float(auroc(one.tp, one.fp)), 4) for key, one in counts.items()}
+        line = {"detector": name, "settings": settings, **values, "cpu_s": round(time.process_time() - start, 1)}
+        print("  ".join(f"{key} {value}" for key, value in line.items()), flush=True)
+        lines.append(line)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--detector", default="padim", choices=list(CONFIGS))
+    parser.add_argument("--data", default="mono", help="mono, poly, or the folder of the magnetic tiles")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--set", nargs="*", default=[], help="one row each: key=value, or several with commas")
+    given = parser.parse_args()
+    rows = [dict(pair.split("=", 1) for pair in row.split(",")) for row in given.set] or [{}]
+    settings = [{key: yaml.safe_load(value) for key, value in row.items()} for row in rows]
+    if given.quick:
+        settings = [{"compare_features": False, "image_side": 64}]
+    part = elpv(given.data) if given.data in ("mono", "poly") else tiles(Path(given.data))
+    lines = measure(given.detector, settings, images_of(part, given.fold, given.quick))
+    summary = {"image_score": max(line["image_score"] for line in lines)}
+    result = {"name": "pasted", "machine": machine(), "rows": lines, "summary": summary}
+    given.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
