@@ -191,7 +191,7 @@ def _about(params: Params, root: Path) -> dict[str, Any]:
         "thresholds": thresholds,
         "training_images": _training_images(params, root),
         "map_limits": {c: {n: _map_limits(root / paths.maps(c, n)) for n in params.scored} for c in thresholds},
-        "provenance": _provenance(root),
+        "provenance": provenance(root),
     }
 
 
@@ -240,7 +240,7 @@ def _map_limits(folder: Path) -> list[float] | None:
     return [float(value) for value in np.quantile(pixels.astype(np.float64), (0.5, 0.999))]
 
 
-def _provenance(root: Path) -> dict[str, Any]:
+def provenance(root: Path) -> dict[str, Any]:
     changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {
         "commit": (_git(root, "rev-parse", "HEAD") or "").strip() or None,

@@ -240,6 +240,50 @@ def doctor() -> None:
 app.add_typer(params_app, name="params", rich_help_panel=LOOK)
 
 
+@_command(DAILY)
+def export(
+    onnx: Annotated[bool, typer.Option("--onnx", help="The format; there is no other yet.")] = False,
+    category: Annotated[
+        list[str] | None, typer.Option("--category", "-c", help="One category. May be repeated; none: all.")
+    ] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option("--detector", "-d", help="One detector, or [cyan]fused[/cyan]. May be repeated; none: all."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where the files go. Default: data/export.")
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=1e-9, max=1.0, help="Largest difference, as a share of how far scores and maps spread."),
+    ] = 1e-3,
+) -> None:
+    """Write trained detectors as ONNX files, for a line that has no Python.
+
+    DIR/CATEGORY/NAME.onnx takes one image (or its patch tokens, where the detector reads those) and gives
+    [cyan]anomaly_map[/cyan] and [cyan]image_score[/cyan], all in between included. NAME.json beside it says how to make
+    the inputs, the threshold, and which weights, parameters and commit it comes from. [cyan]fused[/cyan] takes the
+    outputs of the others.
+
+    Before a file is written, up to 16 validation and test images are scored both by ONNX Runtime and by our own code.
+    Scores and maps must agree within [cyan]--tolerance[/cyan], and no decision may differ; else no file is left and the
+    exit code is 1.
+
+    [green]burnish export --onnx -d ear -d fused -o /srv/line[/green]
+    """
+    if not onnx:
+        raise typer.BadParameter("name the format: burnish export --onnx", param_hint="--onnx")
+    with faults_in_one_line():
+        from pipeline.export import export as export_detectors
+        from pipeline.params import load_params
+        from pipeline.project import enter
+
+        folder = None if out is None else out.resolve()
+        enter()
+        extra = {} if folder is None else {"out": folder}
+        export_detectors(load_params(), category or (), detector or (), tolerance=tolerance, **extra)
+
+
 @_command(INNER)
 def stage(
     name: Annotated[str, typer.Argument(help="The stage, without the part from @ on.")],

@@ -44,7 +44,7 @@ def train(params: Params, category: str, name: str) -> None:
     detector, config, manifest = detector_named(name), params.detector(name), read_manifest()
     needs, device = detector.needs(config), device_named(params.compute.device)
     parts = [
-        _samples(manifest, rows_of(manifest, category, split, label=0), config, needs, device)
+        samples_of(manifest, rows_of(manifest, category, split, label=0), config, needs, device)
         for split in ("train", "validation")
     ]
     key = digest_of(_inputs(category, name, "train"), config.model_dump(mode="json"), params.seed, _code(name))
@@ -61,9 +61,9 @@ def infer(params: Params, category: str, name: str) -> None:
     fitted, digest = load_fitted(paths.model(category, name))
     needs, device = detector.needs(config), device_named(params.compute.device)
     rows = rows_of(manifest, category, "validation", "test")
-    samples = _samples(manifest, rows, config, needs, device)
+    samples = samples_of(manifest, rows, config, needs, device)
     cache = open_cache(params.compute)
-    parameters = {"detector": name, "config": config.model_dump(mode="json"), "upstream": _upstream(needs)}
+    parameters = {"detector": name, "config": config.model_dump(mode="json"), "upstream": upstream(needs)}
     code = _code(name)
     keys = [item_key(image=sha, weights=digest, parameters=parameters, code=code) for sha in samples.ids]
 
@@ -102,7 +102,7 @@ def _write_items(folder: Any, items: Iterator[Item], count: int) -> list[dict[st
     return scores
 
 
-def _samples(
+def samples_of(
     manifest: pd.DataFrame, rows: NDArray[np.int64], config: DetectorConfig, needs: frozenset[str], device: str
 ) -> Samples:
     def stored(path: Any) -> Subset:
@@ -128,7 +128,7 @@ def imagenet_of(config: DetectorConfig, needs: frozenset[str], device: str) -> E
     return extractor(config.network, config.patch, device)
 
 
-def _upstream(needs: frozenset[str]) -> list[str]:
+def upstream(needs: frozenset[str]) -> list[str]:
     """Digests of what made the features that the detector reads."""
     read = []
     if needs & {"raw", "clean", "attention"}:

@@ -38,6 +38,9 @@ PREDICTION_RIDGE = 1e-3
 SHRINKAGE, RIDGE, SMOOTHING = 0.5, 1e-3, 1.0
 """PaDiM's (stages/detectors/padim)."""
 Pictures = NDArray[np.uint8]
+HALF_UP = 2**-10
+"""Added before rounding to grey levels. Enlarging by a simple fraction gives exact halves, and which way they go must
+not hang on the last bit, which another processor or ONNX Runtime computes otherwise."""
 
 
 def unlike(image: Tensor, restoration: Tensor, kind: PixelKind) -> Tensor:
@@ -54,7 +57,7 @@ def enlarged(images: Pictures, side: int) -> Pictures:
     """(B, S, S, 3) -> (B, side, side, 3), bilinear, pixel centres aligned."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     large = F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False)
-    return large.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return large.add(HALF_UP).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def fit(

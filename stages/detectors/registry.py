@@ -1,4 +1,7 @@
-"""The detectors by name. A new one is a package, a test, one line here, and its section in `params.yaml`."""
+"""The detectors by name.
+
+A new one is a package, a test, one line here, its section in `params.yaml`, and its graph in `stages/onnx_graphs`.
+"""
 
 from __future__ import annotations
 

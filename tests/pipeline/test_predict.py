@@ -477,8 +477,10 @@ def test_a_distilled_backbone_takes_the_denoisers_place(finished: Path, tmp_path
         def fitted(self, part: str) -> Any:
             return super().fitted("backbone" if part == "denoiser/distilled" else part)
 
-    denoised = Models(bundle, "tile", ("ear",), "cpu")._features(images)
-    distilled = Models(Distilled(bundle.folder, bundle.index, distilling), "tile", ("ear",), "cpu")._features(images)
+    denoised = Models(bundle, "tile", ("ear", "knn"), "cpu")._features(images)
+    distilled = Models(Distilled(bundle.folder, bundle.index, distilling), "tile", ("ear", "knn"), "cpu")._features(
+        images
+    )
     assert np.array_equal(distilled["clean"], distilled["raw"])  # here they are the same network
     assert not np.array_equal(denoised["clean"], denoised["raw"])
     assert set(denoised) == {"raw", "clean", "attention"}

@@ -21,7 +21,7 @@ class KnnConfig(FeatureConfig):
     """A patch's score is its mean distance to this many nearest features of normal images."""
     memory_size: int = Field(5000, ge=10, le=10_000_000)
     """Patch features of normal training images that are kept."""
-    coreset: Literal["random", "greedy"] = "random"
+    coreset: Literal["random", "greedy"] = "greedy"
     """How they are chosen: drawn, or each the farthest from those before (PatchCore), which keeps rare normal patches
     and costs time."""
     coreset_pool: int = Field(50_000, ge=10, le=10_000_000)

@@ -1,0 +1,94 @@
+"""EAR as a graph, the deployed mask within.
+
+Legend: S image side; h, w patch grid; C channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stages.detectors.compare import PixelKind, unlike
+from stages.detectors.ear.config import EarConfig
+from stages.detectors.ear.hint import excise
+from stages.detectors.ear.unet import UNet
+from stages.onnx_graphs.compare import compared
+from stages.onnx_graphs.interface import ExportGraph, feature_input, image_input
+from stages.onnx_graphs.parts import Nearest, bilinear, part_of, smooth, state_of
+from stages.types import Fitted, Samples
+
+SOURCES = {"attention": "attention", "rarity_raw": "raw", "rarity_clean": "clean"}
+"""Kind of mask -> the input that it is made from."""
+
+
+class Recovery(nn.Module):
+    """Image (1, S, S, 3) uint8, and what its mask is made from -> map and image score."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, fitted: Fitted, config: EarConfig, grid: tuple[int, int], cnn: nn.Module | None) -> None:
+        super().__init__()
+        self._config, self._hint = config, int(fitted.info["scale"])
+        self.network = UNet(config.width, config.depth)
+        self.network.load_state_dict(state_of(fitted.arrays))
+        memory = part_of(fitted.arrays, f"memory.{config.mask}.")
+        self.mask = Mask(grid, config.image_side, config.mask_fraction)
+        self.nearest = Nearest(memory, config.neighbours) if memory else None
+        self.compared = compared(fitted.arrays, config, cnn)
+        self._by: PixelKind = "ssim" if config.compare == "features" else config.compare
+        if self.compared is None:
+            normal = part_of(fitted.arrays, f"{config.mask}.{self._by}.")
+            variance = np.square(normal["spread"], dtype=np.float64)
+            scale = np.sqrt(variance + config.spread_floor * variance.mean() + 1e-12).astype(np.float32)
+            self.register_buffer("mean", torch.from_numpy(normal["mean"].copy()))
+            self.register_buffer("scale", torch.from_numpy(scale))
+            self.smooth = smooth((config.image_side, config.image_side), config.smooth_sigma, mode="nearest")
+
+    def forward(self, image: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = image.permute(0, 3, 1, 2).float()  # (1, 3, S, S)
+        mask = self.mask(self._saliency(source[0]))
+        restored = self.network(excise(pixels / 255, mask[None, None], self._hint))
+        if self.compared is not None:
+            plane = self.compared(pixels, restored)
+            return plane, plane.max()
+        difference = unlike(pixels / 255, restored, self._by)[0, 0]
+        plane = self.smooth((difference - self.mean) / self.scale)
+        count = max(1, round(self._config.top_fraction * plane.numel()))
+        return plane, plane.flatten().topk(count).values.mean()
+
+    def _saliency(self, source: Tensor) -> Tensor:
+        """(heads, h, w) attention or (h, w, C) tokens -> (h, w) in [0, 1]; a flat plane becomes zeros."""
+        plane = source.mean(0) if self.nearest is None else self.nearest(source)
+        low, high = plane.min(), plane.max()
+        return torch.where(high > low, (plane - low) / (high - low), torch.zeros_like(plane))
+
+
+class Mask(nn.Module):
+    """(h, w) saliency -> (S, S) bool, as `mask_of`: ordered by the grown saliency, then by itself, then by position.
+
+    ONNX's TopK puts the lower index first among equal values. So two of them in a row, first by the second key, order
+    by both keys, exactly. (PyTorch's own topk promises no order: the mask is exact in the exported graph alone.)
+    """
+
+    def __init__(self, grid: tuple[int, int], side: int, fraction: float) -> None:
+        super().__init__()
+        self.enlarge = bilinear(grid, side)
+        self._radius, self._count = side // (2 * min(grid)), max(1, round(fraction * side * side))
+
+    def forward(self, saliency: Tensor) -> Tensor:
+        fine = self.enlarge(saliency)
+        grown = F.max_pool2d(fine[None, None], 2 * self._radius + 1, stride=1, padding=self._radius)
+        by_saliency = fine.flatten().topk(fine.numel()).indices
+        first = grown.flatten()[by_saliency].topk(self._count).indices
+        return torch.zeros(fine.numel()).scatter(0, by_saliency[first], 1.0).view(fine.shape) > 0.5
+
+
+def graph(fitted: Fitted, config: EarConfig, samples: Samples, cnn: nn.Module | None) -> ExportGraph:
+    """See `interface.Graph`."""
+    source = feature_input(SOURCES[config.mask], samples)
+    shape = source.shape[2:] if config.mask == "attention" else source.shape[1:3]  # (1, heads, h, w) or (1, h, w, C)
+    module = Recovery(fitted, config, (shape[0], shape[1]), cnn)
+    return ExportGraph(module.eval(), (image_input(config.image_side), source))

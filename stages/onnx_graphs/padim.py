@@ -1,0 +1,20 @@
+"""PaDiM as a graph."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from stages.detectors.gaussian import Gaussian
+from stages.detectors.padim.config import PadimConfig
+from stages.onnx_graphs.interface import ExportGraph
+from stages.onnx_graphs.parts import Contrast, Mahalanobis, feature_graph, feature_input_of, smooth
+from stages.types import Fitted, Samples
+
+
+def graph(fitted: Fitted, config: PadimConfig, samples: Samples, cnn: nn.Module | None) -> ExportGraph:
+    """See `interface.Graph`."""
+    read, grid = feature_input_of(config, samples)
+    distance: nn.Module = Mahalanobis(Gaussian.of(fitted.arrays, f"{config.features}."))
+    if config.contrast:
+        distance = nn.Sequential(Contrast(grid, config.contrast), distance)
+    return feature_graph(config, read, cnn, distance, smooth(grid, config.smoothing))

@@ -1,0 +1,150 @@
+"""`export` in a small project: two detectors and their fusion, as their stages leave them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline import paths
+from pipeline.export import export
+from pipeline.params import Params, load_params
+from pipeline.stage_io.detectors import infer, train
+from pipeline.stage_io.download import download
+from pipeline.stage_io.fuse import fuse_detectors
+from pipeline.stage_io.inputs import inputs
+from pipeline.stage_io.rows import ImageFiles, read_manifest
+from pipeline.stage_io.saving import save_fitted
+from stages.array_store import StoredRows, write_rows
+from stages.onnx_graphs.convert import runner
+from stages.types import Fitted, UserError
+from tests.conftest import TINY, tiny_images
+
+NAMES = ("pca", "knn")
+THRESHOLDS = {"pca": 0.1, "knn": None, "fused": 0.5}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose stages have run, up to `fuse`; the backbone is a stand-in, its tokens noise."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tiny_images(paths.DATA / "own")
+        content = {"data": TINY["data"], "detectors": list(NAMES), "compute": {"device": "cpu"}}
+        content |= {"pca": {"image_side": 32}, "knn": {"memory_size": 50, "compare_features": False}}
+        content["fused"] = {"detectors": list(NAMES)}
+        paths.PARAMS.write_text(yaml.safe_dump(content))
+        params = load_params()
+        download(params)
+        tokens = np.random.default_rng(0).normal(size=(len(read_manifest()), 4, 4, 6)).astype(np.float16)
+        for store in (paths.FEATURES, paths.CLEAN):
+            store.mkdir(parents=True)
+            write_rows(store / "tokens.zarr", tokens, len(tokens))
+        for model in (paths.BACKBONE, paths.DENOISER):
+            save_fitted(model, Fitted({"w": np.zeros(1, np.float32)}))
+        inputs(params)
+        for name in NAMES:
+            train(params, "tile", name)
+            infer(params, "tile", name)
+        fuse_detectors(params)
+        paths.METRICS_DIR.mkdir()
+        paths.METRICS.write_text(json.dumps({"tile": {name: {"threshold": at} for name, at in THRESHOLDS.items()}}))
+    return folder
+
+
+@pytest.fixture
+def params(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    monkeypatch.chdir(finished)
+    return load_params()
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_written_gives_the_scores_of_the_stages(
+    params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the image files to the fused score, by the exported files alone."""
+    capsys.readouterr()
+    export(params, out=tmp_path)
+    assert capsys.readouterr().out.count("same decisions") == 2  # knn has no threshold
+    assert files(tmp_path) == {f"tile/{name}.{kind}" for name in THRESHOLDS for kind in ("onnx", "json")}
+    run = {name: runner((tmp_path / f"tile/{name}.onnx").read_bytes()) for name in THRESHOLDS}
+    table = {name: pd.read_parquet(paths.maps("tile", name) / "scores.parquet") for name in THRESHOLDS}
+    manifest, tokens = read_manifest(), StoredRows(paths.CLEAN / "tokens.zarr")
+    for i, sha in enumerate(table["fused"]["sha256"]):
+        row = int(np.flatnonzero(manifest["sha256"] == sha)[0])
+        given = {
+            "pca": {"image": ImageFiles.of(manifest, np.array([row]), 32)[:]},
+            "knn": {"clean": tokens[row][None].astype(np.float32)},
+        }
+        found = {name: run[name](given[name]) for name in NAMES}
+        members: dict[str, Any] = {f"{name}_map": one.anomaly_map for name, one in found.items()}
+        members |= {f"{name}_score": np.array(one.image_score, np.float32) for name, one in found.items()}
+        found["fused"] = run["fused"](members)
+        for name, one in found.items():
+            assert one.image_score == pytest.approx(table[name]["image_score"][i], rel=1e-4, abs=1e-6)
+            stored = StoredRows(paths.maps("tile", name) / "maps.zarr")[i]
+            np.testing.assert_allclose(one.anomaly_map, stored, atol=1e-4 * float(np.ptp(stored)))
+
+
+def test_the_file_beside_it_says_how_to_use_it_and_where_it_comes_from(params: Params, tmp_path: Path) -> None:
+    export(params, ["tile"], ["knn"], tmp_path)
+    assert files(tmp_path) == {"tile/knn.onnx", "tile/knn.json"}
+    about = json.loads((tmp_path / "tile/knn.json").read_text())
+    assert [(one["name"], one["shape"], one["type"]) for one in about["inputs"]] == [("clean", [1, 4, 4, 6], "float32")]
+    assert "denoiser" in about["inputs"][0]["meaning"]
+    assert [(one["name"], one["shape"]) for one in about["outputs"]] == [("anomaly_map", [4, 4]), ("image_score", [])]
+    assert about["threshold"] is None
+    assert about["parity"]["images"] == 4
+    assert max(about["parity"]["scores"], about["parity"]["maps"]) <= about["tolerance"] == 1e-3
+    assert about["sha256"] == hashlib.sha256((tmp_path / "tile/knn.onnx").read_bytes()).hexdigest()
+    assert set(about["upstream"]) == {"backbone", "denoiser"}
+    assert about["parameters"]["memory_size"] == 50
+    assert "commit" in about["provenance"]
+
+
+def test_beyond_the_tolerance_no_file_stays(params: Params, tmp_path: Path) -> None:
+    export(params, [], ["pca"], tmp_path)
+    with pytest.raises(UserError, match=r"tile pca: not exported.*1e-12.*tile knn: not exported") as fault:
+        export(params, [], NAMES, tmp_path, tolerance=1e-12)
+    assert "\n" not in str(fault.value)
+    assert files(tmp_path) == set()
+
+
+def test_unknown_names_are_refused(params: Params, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"detector 'gabor'; params.yaml has pca, knn, fused"):
+        export(params, [], ["gabor"], tmp_path)
+    with pytest.raises(UserError, match=r"category 'disk'; params.yaml has tile"):
+        export(params, ["disk"], [], tmp_path)
+
+
+def test_parameters_that_changed_since_training_are_refused(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = {"params": {"params.yaml": {"pca": {"image_side": 64}}}}
+    lock = Path("dvc.lock")
+    lock.write_text(yaml.safe_dump({"stages": {"train@tile-pca": stage}}))
+    try:
+        with pytest.raises(UserError, match=r"section pca .* changed since tile pca was trained"):
+            export(params, [], ["pca"], tmp_path)
+    finally:
+        lock.unlink()
+
+
+@pytest.mark.parametrize("missing", [paths.METRICS, paths.model("tile", "pca"), paths.MANIFEST])
+def test_a_stage_that_has_not_run_is_named(params: Params, tmp_path: Path, missing: Path) -> None:
+    away = missing.rename(missing.with_name("away"))
+    try:
+        with pytest.raises(UserError, match=rf"{missing}.*run `burnish run` first"):
+            export(params, [], ["pca"], tmp_path)
+    finally:
+        away.rename(missing)

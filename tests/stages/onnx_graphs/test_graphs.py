@@ -1,0 +1,275 @@
+"""Each detector's graph, run by ONNX Runtime, against the detector's own `score`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from pipeline.export import feed
+from stages.backbone.imagenet import extractor
+from stages.backbone.lite0 import imagenet
+from stages.detectors.ear.mask import mask_of
+from stages.detectors.gaussian import contrast
+from stages.detectors.interface import DetectorConfig
+from stages.detectors.registry import CONFIGS, detector
+from stages.fusion import fusion
+from stages.onnx_graphs import ear, fused, parts
+from stages.onnx_graphs.convert import runner, to_onnx
+from stages.onnx_graphs.interface import ExportGraph, Input, graph_of
+from stages.onnx_graphs.parity import Parity, compare
+from stages.training import Session
+from stages.types import Fitted, Samples, ScoreMap, UserError
+from tests.stages.detectors.ear import tiny
+
+TOLERANCE = 1e-4
+"""A tenth of what `burnish export` tolerates."""
+SMALL: dict[str, dict[str, Any]] = {
+    "ear": {"image_side": 32, "epochs": 1, "width": 4, "depth": 1, "memory_size": 50, "mask_fraction": 0.2}
+    | {"compare_side": 64},
+    "intra": {"image_side": 15, "patch_side": 3, "window_side": 3, "epochs": 1, "windows_per_image": 2, "blocks": 1}
+    | {"width": 8, "heads": 2, "smoothing_side": 3, "compare_side": 64, "compare": "msgms"},
+    "knn": {"image_side": 64, "memory_size": 40, "neighbours": 3},
+    "padim": {"image_side": 64},
+    "pca": {"image_side": 32, "components": 4},
+    "gabor": {"image_side": 64, "grid": 8},
+}
+
+
+def samples(count: int, seed: int, side: int) -> Samples:
+    """Coloured blocks with noise, and tokens on a grid of 4 x 4."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.random((count, 6, 6, 3)).repeat(-(-side // 6), 1).repeat(-(-side // 6), 2)
+    images = coarse[:, :side, :side] * 200 + generator.normal(20, 8, (count, side, side, 3))
+    return replace(tiny.samples(count, seed), images=images.clip(0, 255).astype(np.uint8))
+
+
+def fitted_on(name: str, config: DetectorConfig, **more: Any) -> Fitted:
+    train, validation = (replace(samples(count, count, config.image_side), **more) for count in (8, 3))
+    return detector(name).fit(train, validation, config, 0, Session())
+
+
+def parity(name: str, fitted: Fitted, config: Any, images: Samples, cnn: nn.Module | None = None) -> Parity:
+    made = graph_of(name)(fitted, config, images, cnn)
+    run = runner(to_onnx(made), threads=1)
+    ours = list(detector(name).score(fitted, images, config, "cpu"))
+    return compare(ours, [run(feed(made, images, i)) for i in range(len(images))], None, TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("intra", {}),
+        ("intra", {"compare": "ssim"}),
+        ("knn", {"compare_features": False}),
+        ("pca", {}),
+        ("gabor", {}),
+    ],
+)
+def test_the_graph_scores_as_the_detector(name: str, changes: dict[str, Any]) -> None:
+    config = CONFIGS[name](**{**SMALL[name], **changes})
+    found = parity(name, fitted_on(name, config), config, samples(3, 99, config.image_side))
+    assert found.within(TOLERANCE)
+    assert found.pixel <= TOLERANCE
+
+
+def with_network(name: str, **changes: Any) -> None:
+    """A detector that reads the features of the ImageNet CNN."""
+    config = CONFIGS[name](**{**SMALL[name], **changes})
+    extract = extractor("lite0", 8, "cpu")
+    fitted = fitted_on(name, config, imagenet=extract)
+    images = replace(samples(2, 99, config.image_side), imagenet=extract)
+    found = parity(name, fitted, config, images, imagenet(8, deep=False, name="lite0"))
+    assert found.within(TOLERANCE)
+    assert found.pixel <= TOLERANCE
+
+
+def test_the_graph_of_padim_holds_the_imagenet_network() -> None:
+    with_network("padim", compare_features=False, contrast=3)
+
+
+def test_the_graph_of_intra_compares_features() -> None:
+    """20 to 96 pixels: weights are multiples of 1/48, which no binary number holds, and some sums are exact halves."""
+    with_network("intra", compare="features", contrast=3, image_side=20, patch_side=4, compare_side=96)
+
+
+def test_the_graph_of_ear_cuts_by_rarity_and_compares_features() -> None:
+    """In the last image nothing is rarer than the rest."""
+    config, extract = CONFIGS["ear"](**SMALL["ear"], contrast=0), extractor("lite0", 8, "cpu")
+    images = samples(3, 99, 32)
+    assert images.raw is not None
+    tokens = images.raw[:]
+    tokens[2] = 1
+    fitted = fitted_on("ear", config, imagenet=extract)
+    chosen = replace(images, raw=tokens, imagenet=extract)
+    assert parity("ear", fitted, config, chosen, imagenet(8, deep=False, name="lite0")).within(TOLERANCE)
+
+
+@pytest.mark.parametrize(("compare_by", "sigma"), [("ssim", 0.0), ("msgms", 1.5)])
+def test_the_graph_of_ear_cuts_by_attention_and_leaves_no_hint(compare_by: str, sigma: float) -> None:
+    changes = {"mask": "attention", "hint": "none", "smooth_sigma": sigma, "compare": compare_by}
+    config = CONFIGS["ear"](**SMALL["ear"], **changes)
+    found = parity("ear", fitted_on("ear", config), config, samples(3, 99, 32))
+    # SSIM is a difference of nearly equal numbers where nothing varies
+    assert found.within(10 * TOLERANCE if compare_by == "ssim" else TOLERANCE)
+
+
+def test_the_graph_of_intra_paints_some_windows_at_a_time() -> None:
+    config = CONFIGS["intra"](**SMALL["intra"])
+    fitted, images = fitted_on("intra", config), samples(1, 99, 15)
+    whole, parts_of_ten = (
+        graph_of("intra")(fitted, config.model_copy(update={"inference_windows": count}), images, None).module(
+            torch.from_numpy(images.images[:])
+        )[0]
+        for count in (25, 10)
+    )
+    np.testing.assert_allclose(parts_of_ten.detach(), whole.detach(), rtol=1e-4, atol=1e-7)
+
+
+def test_pca_of_a_single_image_has_no_components() -> None:
+    config = CONFIGS["pca"](**SMALL["pca"])
+    fitted = detector("pca").fit(samples(1, 0, 32), samples(1, 1, 32), config, 0, Session())
+    assert fitted.info["components"] == 0
+    images = samples(1, 2, 32)
+    plane, score = graph_of("pca")(fitted, config, images, None).module(torch.from_numpy(images.images[:]))
+    wanted = next(detector("pca").score(fitted, images, config, "cpu"))
+    np.testing.assert_allclose(plane, wanted.anomaly_map, rtol=1e-3, atol=1e-5)
+    assert float(score) == pytest.approx(wanted.image_score, rel=1e-5)
+
+
+class MaskAlone(ear.Mask):
+    def forward(self, saliency: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        mask = super().forward(saliency).float()
+        return mask, mask.sum()
+
+
+def test_equal_saliencies_are_cut_in_the_detectors_order() -> None:
+    """Few values, so that most pixels tie in one key or in both; eighths, so that interpolation does not round."""
+    run = runner(
+        to_onnx(ExportGraph(MaskAlone((4, 4), 16, 0.3).eval(), (Input("saliency", (4, 4), "float32", ""),))), threads=1
+    )
+    generator = np.random.default_rng(0)
+    for levels in (1, 2, 3, 50):
+        for _ in range(20):
+            saliency = (generator.integers(0, levels, (4, 4)) / 8).astype(np.float32)
+            np.testing.assert_array_equal(run({"saliency": saliency}).anomaly_map > 0.5, mask_of(saliency, 16, 0.3))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "nearest"])
+@pytest.mark.parametrize("sigma", [0.0, 0.8, 3.0])
+def test_smoothing_is_scipys(mode: str, sigma: float) -> None:
+    plane = np.random.default_rng(0).random((5, 9), np.float32)
+    found = parts.smooth((5, 9), sigma, mode)(torch.from_numpy(plane)).numpy()
+    np.testing.assert_allclose(found, gaussian_filter(plane.astype(np.float64), sigma, mode=mode), rtol=1e-5)
+
+
+def test_contrast_is_the_detectors() -> None:
+    features = np.random.default_rng(0).random((5, 9, 4), np.float32)
+    for side in (1, 2, 3, 15):
+        found = parts.Contrast((5, 9), side)(torch.from_numpy(features)).numpy()
+        np.testing.assert_allclose(found, contrast(features, side), atol=1e-6)
+
+
+def test_a_large_memory_is_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    memory = {
+        "features": generator.random((23, 4)).astype(np.float16),
+        "centre": np.full(4, 0.5, np.float32),
+        "spread": np.array([1, 2, 3, 0], np.float32),
+    }
+    queries = torch.from_numpy(generator.random((6, 4), np.float32))
+    scaled = (memory["features"].astype(np.float32) - queries.numpy()[:, None]) / np.array([1, 2, 3, 1])
+    slow = np.sort(np.sqrt((scaled**2).sum(-1)), axis=1)  # (6, 23)
+    for chunk, neighbours in ((100, 2), (5, 2), (5, 50)):
+        monkeypatch.setattr(parts, "CHUNK", chunk)
+        found = parts.Nearest(memory, neighbours)(queries.view(2, 3, 4))
+        np.testing.assert_allclose(found.flatten(), slow[:, :neighbours].mean(1), rtol=1e-4)
+
+
+SIDES = {"a": 4, "b": 6}
+
+
+def outputs(generator: np.random.Generator, spread: float) -> dict[str, ScoreMap]:
+    """`b` is always the same: its calibration has a single knot."""
+    maps = {name: generator.normal(0, spread, (side, side)).astype(np.float32) for name, side in SIDES.items()}
+    maps["b"] = np.ones_like(maps["b"])
+    return {name: ScoreMap(plane, float(plane.max())) for name, plane in maps.items()}
+
+
+def test_the_graph_of_the_fusion_fuses_alike() -> None:
+    """On the images that calibrate it, where every value is a knot, and far outside."""
+    generator = np.random.default_rng(0)
+    validation = [outputs(generator, 1.0) for _ in range(30)]
+    fitted = fusion.fit(
+        {name: np.array([one[name].image_score for one in validation]) for name in SIDES},
+        {name: [one[name].anomaly_map for one in validation] for name in SIDES},
+        map_pixels=4096,
+    )
+    images = [*validation[:3], *(outputs(generator, 4.0) for _ in range(3)), outputs(generator, 1e3)]
+    run = runner(to_onnx(fused.graph(fitted, SIDES)), threads=1)
+    for one in images:
+        inputs: dict[str, NDArray[Any]] = {f"{name}_map": of.anomaly_map for name, of in one.items()}
+        inputs |= {f"{name}_score": np.array(of.image_score, np.float32) for name, of in one.items()}
+        found, wanted = run(inputs), fusion.fuse(fitted, one)
+        np.testing.assert_allclose(found.anomaly_map, wanted.anomaly_map, rtol=1e-5, atol=1e-5)
+        assert found.image_score == pytest.approx(wanted.image_score, rel=1e-5)
+
+
+def pca_graph() -> ExportGraph:
+    config = CONFIGS["pca"](**SMALL["pca"])
+    return graph_of("pca")(fitted_on("pca", config), config, samples(1, 0, 32), None)
+
+
+def test_a_file_has_the_same_bytes_each_time_and_no_paths_in_it() -> None:
+    content = to_onnx(pca_graph())
+    assert content == to_onnx(pca_graph())
+    assert b".py" not in content
+
+
+def test_weights_beyond_one_file_are_refused() -> None:
+    huge = nn.Module()
+    huge.register_buffer("memory", torch.empty(10**9, device="meta"))
+    with pytest.raises(UserError, match=r"4\.0 GB.*2 at most"):
+        to_onnx(ExportGraph(huge, ()))
+
+
+def test_features_that_are_not_there_are_named() -> None:
+    config = CONFIGS["knn"](**SMALL["knn"], compare_features=False)
+    with pytest.raises(UserError, match="'clean'"):
+        graph_of("knn")(fitted_on("knn", config), config, replace(samples(1, 0, 64), clean=None), None)
+
+
+def maps(*planes: Sequence[float]) -> list[ScoreMap]:
+    return [ScoreMap(np.array([plane], np.float32), float(max(plane))) for plane in planes]
+
+
+def test_differences_are_shares_of_the_spread() -> None:
+    found = compare(maps([0, 2], [4, 10]), maps([0, 3], [4, 10]), threshold=5.0, tolerance=0.01)
+    assert (found.scores, found.maps, found.pixel) == pytest.approx((1 / 8, 0.05, 0.1))
+    assert (found.images, found.decisions) == (2, 0)
+    assert found.within(0.125)
+    assert not found.within(0.12)
+
+
+def test_a_decision_counts_unless_the_score_lies_at_the_threshold() -> None:
+    ours, theirs = maps([0], [1.0], [2.0]), maps([0], [1.001], [2.0])
+    assert compare(ours, theirs, threshold=1.0, tolerance=1e-3).decisions == 0
+    assert compare(ours, theirs, threshold=1.0005, tolerance=1e-4).decisions == 1
+    assert not compare(ours, theirs, threshold=1.0005, tolerance=1e-4).within(1.0)
+
+
+def test_not_a_number_is_never_within() -> None:
+    ours = maps([0, 1])
+    for theirs in (maps([0, np.nan]), [replace(ours[0], image_score=np.nan)]):
+        assert not compare(ours, theirs, None, 1.0).within(1e9)
+
+
+def test_every_detector_has_a_graph() -> None:
+    assert all(callable(graph_of(name)) for name in CONFIGS)
