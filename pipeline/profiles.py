@@ -56,7 +56,7 @@ PROFILES: dict[str, Changes] = {
             },
         },
         "denoiser": {"batch": 256, "learning_rate": 2e-4},
-        "ear": {"image_side": 256, "width": 64, "depth": 5, "mask": "attention", "epochs": 500, "patience": 50},
+        "ear": {"image_side": 256, "width": 64, "depth": 5, "mask": "attention", "epochs": 500, "patience": 50, "compare": "msgms"},
         "intra": {
             "image_side": 256,
             "patch_side": 16,
@@ -73,6 +73,7 @@ PROFILES: dict[str, Changes] = {
             "schedule": "constant",
             "rotations": True,
             "smoothing_side": 21,
+            "compare": "msgms",
         },
     },
 }
