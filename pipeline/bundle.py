@@ -90,7 +90,7 @@ def bundle_finished(root: Path, out: Path | None = None) -> Path:
     """
     from pipeline.graph import read_graph
     from pipeline.params import load_params
-    from pipeline.run import only_run
+    from pipeline.run_lock import only_run
 
     params = load_params()
     with only_run(root):

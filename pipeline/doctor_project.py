@@ -112,7 +112,7 @@ def locks(root: Path) -> Iterator[Row]:
     """Locks of runs: those at work now, and those that a killed process left."""
     import psutil
 
-    from pipeline.run import lock_path
+    from pipeline.run_lock import lock_path
 
     working = []
     if lock_path(root).is_file():

@@ -56,7 +56,15 @@ PROFILES: dict[str, Changes] = {
             },
         },
         "denoiser": {"batch": 256, "learning_rate": 2e-4},
-        "ear": {"image_side": 256, "width": 64, "depth": 5, "mask": "attention", "epochs": 500, "patience": 50, "compare": "msgms"},
+        "ear": {
+            "image_side": 256,
+            "width": 64,
+            "depth": 5,
+            "mask": "attention",
+            "epochs": 500,
+            "patience": 50,
+            "compare": "msgms",
+        },
         "intra": {
             "image_side": 256,
             "patch_side": 16,

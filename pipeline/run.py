@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import exit_codes, server
@@ -17,6 +14,7 @@ from pipeline.lockfile import order_entries, remember_entries
 from pipeline.paths import BUNDLE, METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED
 from pipeline.progress import Board, board_for, stdout_console
 from pipeline.project import log_path
+from pipeline.run_lock import only_run
 from pipeline.work import Work
 from stages.types import UserError
 
@@ -74,35 +72,6 @@ def _orchestrate(work: Work, jobs: int) -> None:
             work.close()
             work.skip_rest()
             order_entries(root, work.graph.order, finished=work.finished)
-
-
-@contextmanager
-def only_run(root: Path) -> Iterator[None]:
-    """Hold the project: two runs at once would start the same stages. The lock goes with the process, kill -9 included.
-
-    Raises:
-        UserError: another `burnish run` holds it.
-    """
-    path = lock_path(root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"another `burnish run` (process {file.read().strip() or 'unknown'}) is at work in {root}: "
-                "wait for it to end, or end it"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def lock_path(root: Path) -> Path:
-    """The file that a running `burnish run` holds locked."""
-    return root / ".dvc" / "tmp" / "burnish-run.lock"
 
 
 def _report(work: Work, board: Board) -> int:

@@ -19,7 +19,7 @@ from pipeline import exit_codes, stage_io
 from pipeline.graph import StageGraph
 from pipeline.processes import Outcome
 from pipeline.progress import LiveBoard, PlainBoard, Row, board_for, duration, last_line
-from pipeline.run import only_run
+from pipeline.run_lock import only_run
 from pipeline.stage_command import run_stage
 from pipeline.work import Failure, TryAgain, Work
 from stages.types import UserError

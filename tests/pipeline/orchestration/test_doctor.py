@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import doctor, doctor_checks, doctor_project
 from pipeline.doctor_checks import Row
-from pipeline.run import only_run
+from pipeline.run_lock import only_run
 from tests.pipeline.orchestration import toy
 
 
