@@ -35,7 +35,9 @@ class CompareConfig(ImageNetConfig):
     compare: Literal["features", "ssim", "msgms"] = "features"
     """How image and restoration are compared: in the features of an ImageNet CNN, or pixel by pixel. `msgms`: the
     paper's. Image scores by both kinds of pixels are reported in any case."""
-    compare_side: int = Field(224, ge=64, le=1024, multiple_of=32)
+    network: Literal["lite0", "lite1", "lite2"] = "lite2"
+    """The EfficientNet-Lite whose maps of strides 4, 8 and 16 are stacked."""
+    compare_side: int = Field(256, ge=64, le=1024, multiple_of=32)
     """Side in pixels to which both are enlarged for `compare: features`; a multiple of 32."""
     contrast: int = Field(9, ge=0, le=99)
     """For `compare: features`: side, in cells of their grid, of the square around each whose mean is taken off; 0: none
