@@ -85,7 +85,7 @@ def test_same_bytes_and_same_lock(runs: tuple[Path, Path, str]) -> None:
 def test_metrics_and_predictions(runs: tuple[Path, Path, str]) -> None:
     project = runs[0]
     metrics = json.loads((project / "data/metrics/metrics.json").read_text())
-    assert set(metrics["tile"]) == set(CONFIGS)
+    assert set(metrics["tile"]) == {*CONFIGS, "fused"}
     for name, values in metrics["tile"].items():
         assert (values["n_test_normal"], values["n_test_defect"]) == (1, 2), name
         assert 0 <= values["image_auroc"] <= 1

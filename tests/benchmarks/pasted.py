@@ -5,7 +5,8 @@
 Fitted on the training images of a category and fold; then the AUROC of its validation images (good, of other groups)
 against the same images with a moved patch, a scratch and a dark spot (three of each image), for each row of settings.
 Settings are chosen by this, never by test defects, to which it is a guide and no more. `ear` gets the tokens of an
-ImageNet CNN in place of the backbone's.
+ImageNet CNN in place of the backbone's. `--detector fused`: that of the members named by `--set ear intra padim`, each
+with its defaults, and what is left without each of them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import json
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,11 @@ from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.registry import CONFIGS, detector
 from stages.download.images import decode, to_square
 from stages.download.split import split_of
+from stages.fusion.config import FusedConfig
+from stages.fusion.fusion import fit, fuse
 from stages.score.metrics import auroc, curve
 from stages.training import Session
-from stages.types import Samples
+from stages.types import Samples, ScoreMap
 from tests.benchmarks.denoiser import pasted
 from tests.benchmarks.floors import Part, elpv, remembered, tiles
 from tests.benchmarks.machine import machine
@@ -64,19 +66,42 @@ def samples(images: NDArray[np.uint8], config: DetectorConfig) -> Samples:
     return Samples([str(i) for i in range(len(images))], resized(config.image_side), raw=tokens, clean=tokens)
 
 
+Found = dict[str, list[ScoreMap]]
+"""`validation` and `pasted`, in order."""
+
+
+def scored(name: str, settings: dict[str, Any], data: dict[str, NDArray[np.uint8]]) -> Found:
+    """Fit a detector and score the images."""
+    config, method = CONFIGS[name](**settings), detector(name)
+    parts = {split: samples(images, config) for split, images in data.items()}
+    if isinstance(config, ImageNetConfig):
+        extract = remembered(extractor(config.network, config.patch, "cpu"))
+        parts = {split: replace(one, imagenet=extract) for split, one in parts.items()}
+    fitted = method.fit(parts["train"], parts["validation"], config, 0, Session())
+    return {split: list(method.score(fitted, parts[split], config, "cpu")) for split in ("validation", "pasted")}
+
+
+def scored_together(members: list[str], data: dict[str, NDArray[np.uint8]]) -> Found:
+    """The fusion of detectors."""
+    found = {name: scored(name, {}, data) for name in members}
+    validation = {name: one["validation"] for name, one in found.items()}
+    fitted = fit(
+        {name: np.array([one.image_score for one in of]) for name, of in validation.items()},
+        {name: [one.anomaly_map for one in of] for name, of in validation.items()},
+        FusedConfig().map_pixels,
+    )
+    return {
+        split: [fuse(fitted, {name: found[name][split][i] for name in members}) for i in range(len(data[split]))]
+        for split in ("validation", "pasted")
+    }
+
+
 def measure(name: str, rows: list[dict[str, Any]], data: dict[str, NDArray[np.uint8]]) -> list[dict[str, Any]]:
     """One line a row of settings."""
     lines = []
     for settings in rows:
-        config, method = CONFIGS[name](**settings), detector(name)
         start = time.process_time()
-        parts = {split: samples(images, config) for split, images in data.items()}
-        if isinstance(config, ImageNetConfig):
-            extract = remembered(extractor(config.network, config.patch, "cpu"))
-            parts = {split: replace(one, imagenet=extract) for split, one in parts.items()}
-        fitted = method.fit(parts["train"], parts["validation"], config, 0, Session())
-        score = partial(method.score, fitted, config=config, device="cpu")
-        found = {split: list(score(samples=parts[split])) for split in ("validation", "pasted")}
+        found = scored_together(list(settings), data) if name == "fused" else scored(name, settings, data)
         labels = np.repeat([False, True], [len(found["validation"]), len(found["pasted"])])
         every = [*found["validation"], *found["pasted"]]
         scores = {"image_score": np.array([one.image_score for one in every])}
@@ -93,13 +118,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--detector", default="padim", choices=list(CONFIGS))
+    parser.add_argument("--detector", default="padim", choices=[*CONFIGS, "fused"])
     parser.add_argument("--data", default="mono", help="mono, poly, or the folder of the magnetic tiles")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--set", nargs="*", default=[], help="one row each: key=value, or several with commas")
     given = parser.parse_args()
-    rows = [dict(pair.split("=", 1) for pair in row.split(",")) for row in given.set] or [{}]
+    rows = [dict(pair.split("=", 1) for pair in row.split(",")) for row in given.set if "=" in row] or [{}]
     settings = [{key: yaml.safe_load(value) for key, value in row.items()} for row in rows]
+    if given.detector == "fused":
+        settings = [dict.fromkeys(given.set or FusedConfig().detectors, "default")]
     if given.quick:
         settings = [{"compare_features": False, "image_side": 64}]
     part = elpv(given.data) if given.data in ("mono", "poly") else tiles(Path(given.data))

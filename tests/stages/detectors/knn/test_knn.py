@@ -39,7 +39,7 @@ def test_kinds_are_compared() -> None:
 
 
 def test_each_parameter_changes_the_memory_or_the_map() -> None:
-    base = KnnConfig(image_side=SIDE, features="raw", compare_features=False)
+    base = KnnConfig(image_side=SIDE, features="raw", compare_features=False, coreset="random")
     first = scored(base, fitted(base), samples(2, 2))[0].anomaly_map
     greedy = {"memory_size": 20, "coreset": "greedy"}
     small = base.model_copy(update={"memory_size": 20})
