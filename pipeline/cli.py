@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline import exit_codes
+from pipeline import judging_options as judging
 from pipeline.faults import faults_in_one_line
 from pipeline.params_cli import params_app
 
@@ -131,47 +132,15 @@ def run(
 
 @_command(DAILY)
 def predict(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATHS",
-            help="Image files; folders, searched at any depth; globs, quoted or not; [cyan]-[/cyan] for a list of "
-            "these on standard input, one a line or separated by NUL.",
-        ),
-    ],
-    bundle: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="What to judge with. Default: data/bundle of the project.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where results go. Default: data/judged of the project, else ./judged."),
-    ] = None,
-    category: Annotated[str | None, typer.Option(help="Kind of part; needed where the bundle has several.")] = None,
-    detector: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Whose score decides; may be repeated: the first decides, all are reported. Default: "
-            "[cyan]fused[/cyan], or the first of all where there is no fusion.",
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object an image on stdout, as soon as it is judged; nothing else.")
-    ] = False,
-    overlays: Annotated[
-        bool | None,
-        typer.Option(
-            "--overlays/--no-overlays",
-            help="Draw the anomaly map over every image, or over none. Default: over rejected ones.",
-            show_default=False,
-        ),
-    ] = None,
-    fail_on_defect: Annotated[
-        bool, typer.Option("--fail-on-defect", help="Exit code 3 if an image is rejected or gets no verdict.")
-    ] = False,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Images at once. Default: 64, fewer where they are large.")
-    ] = None,
+    images: judging.Images,
+    bundle: judging.Bundle = None,
+    out: judging.Out = None,
+    category: judging.Category = None,
+    detector: judging.Detector = None,
+    as_json: judging.Json = False,
+    overlays: judging.Overlays = None,
+    fail_on_defect: judging.FailOnDefect = False,
+    batch: judging.Batch = None,
 ) -> None:
     """Judge new images: score, verdict, and a picture of where.
 
@@ -280,8 +249,7 @@ def export(
 
         folder = None if out is None else out.resolve()
         enter()
-        extra = {} if folder is None else {"out": folder}
-        export_detectors(load_params(), category or (), detector or (), tolerance=tolerance, **extra)
+        export_detectors(load_params(), category or (), detector or (), folder, tolerance)
 
 
 @_command(INNER)

@@ -45,10 +45,12 @@ def export(
     params: Params,
     categories: Sequence[str] = (),
     detectors: Sequence[str] = (),
-    out: Path = paths.DATA / "export",
+    out: Path | None = None,
     tolerance: float = TOLERANCE,
 ) -> None:
     """OUT/CATEGORY/NAME.onnx and NAME.json of the chosen categories and detectors; none chosen: all, `fused` too.
+
+    `out`: None for data/export.
 
     One whose scores or maps differ by more than the tolerance leaves no file, an older one of its name neither.
 
@@ -57,7 +59,7 @@ def export(
     """
     categories = _chosen("category", categories, params.data.categories)
     detectors = _chosen("detector", detectors, params.scored)
-    faults = []
+    out, faults = out or paths.DATA / "export", []
     for category in categories:
         for name in detectors:
             if fault := _export(params, category, name, out / category, tolerance):
@@ -239,6 +241,5 @@ def _about(job: _Job, category: str, name: str, threshold: float | None, toleran
         "weights": job.weights,
         "upstream": dict(job.upstream),
         "parameters": job.config,
-        "provenance": provenance(Path())
-        | {"onnx": {one: version(one) for one in ("onnx", "onnxscript", "onnxruntime")}},
+        "provenance": provenance(Path()) | {"onnx": {one: version(one) for one in PACKAGES}},
     }

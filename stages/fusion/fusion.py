@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.special import ndtri
 
 from stages.types import Fitted, ScoreMap, UserError
@@ -72,8 +72,8 @@ def fuse(fitted: Fitted, outputs: Mapping[str, ScoreMap]) -> ScoreMap:
         if len(names) > 1
         else {}
     )
-    plane = np.stack(planes).mean(axis=0)
-    return ScoreMap(plane.astype(np.float32), float(scores.mean()), extras=left_out)
+    plane = np.stack(planes).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return ScoreMap(plane, float(scores.mean()), extras=left_out)
 
 
 def calibration(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ def calibration(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def calibrated(values: NDArray[np.floating], knots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Strictly rising in the score, whatever the knots; of any shape."""
+    """Rising in the score but for rounding, whatever the knots; of any shape."""
     scores, quantiles = knots
     median = float(np.interp(0.0, quantiles, scores)) if len(scores) > 1 else float(scores[0])
     inside = np.interp(values, scores, quantiles)
@@ -106,10 +106,6 @@ def _slope(width: float, rise: float) -> float:
     return rise / width if width > 0 and rise > 0 else 1.0
 
 
-def _resized(plane: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """(s, s) -> (S, S), bilinear, pixel centres aligned."""
-    if plane.shape == (side, side):
-        return plane
-    values = torch.from_numpy(np.ascontiguousarray(plane))[None, None]
-    resized: NDArray[np.float64] = torch.nn.functional.interpolate(values, (side, side), mode="bilinear")[0, 0].numpy()
-    return resized
+def _resized(plane: NDArray[np.float64], side: int) -> NDArray[np.float32]:
+    """(s, s) -> (S, S), bilinear, pixel centres aligned; S is at least s."""
+    return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR))

@@ -27,7 +27,7 @@ def test_calibration_by_hand() -> None:
 def test_order_is_kept_and_everything_is_finite(values: list[float], probes: list[float]) -> None:
     found = calibrated(np.sort(np.array(probes)), calibration(np.array(values)))
     assert np.isfinite(found).all()
-    assert (np.diff(found) >= 0).all()
+    assert (np.diff(found) >= -1e-9 * (1 + np.abs(found[1:]))).all()  # interpolation rounds the last bits
     beyond = np.array([max(values) + 1, max(values) + 2])
     assert np.diff(calibrated(beyond, calibration(np.array(values))))[0] > 0  # defects stay in order
 
