@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.params import Params
@@ -32,7 +34,7 @@ def _fuse(params: Params, category: str, folder: Path) -> None:
     calibration = np.flatnonzero((table["split"] == "validation").to_numpy())
     fitted = fit(
         {name: tables[name]["image_score"].to_numpy()[calibration] for name in names},
-        {name: (maps[name][int(i)] for i in calibration) for name in names},
+        {name: _planes(maps[name], calibration) for name in names},
         params.fused.map_pixels,
     )
     save_fitted(folder, fitted)
@@ -47,3 +49,9 @@ def _fuse(params: Params, category: str, folder: Path) -> None:
             )
     about = table[["path", "sha256", "split", "label", "defect_type", "mask_path"]]
     pd.concat([about, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)
+
+
+def _planes(maps: StoredRows, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """Maps one by one. A function: a generator in the comprehension above would read the last detector's for each."""
+    for row in rows:
+        yield maps[int(row)]

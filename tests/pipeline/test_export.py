@@ -20,8 +20,9 @@ from pipeline.stage_io.download import download
 from pipeline.stage_io.fuse import fuse_detectors
 from pipeline.stage_io.inputs import inputs
 from pipeline.stage_io.rows import ImageFiles, read_manifest
-from pipeline.stage_io.saving import save_fitted
+from pipeline.stage_io.saving import load_fitted, save_fitted
 from stages.array_store import StoredRows, write_rows
+from stages.fusion.fusion import calibration
 from stages.onnx_graphs.convert import runner
 from stages.types import Fitted, UserError
 from tests.conftest import TINY, tiny_images
@@ -67,6 +68,16 @@ def params(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_each_member_is_calibrated_on_its_own_maps(params: Params) -> None:
+    fitted, _ = load_fitted(paths.model("tile", paths.FUSION))
+    assert fitted.info["side"] == 32  # of pca; those of knn are 4 x 4
+    for name in NAMES:
+        folder = paths.maps("tile", name)
+        rows = np.flatnonzero(pd.read_parquet(folder / "scores.parquet")["split"] == "validation")
+        pixels = np.concatenate([StoredRows(folder / "maps.zarr")[int(i)].reshape(-1) for i in rows])
+        np.testing.assert_array_equal(fitted.arrays[f"{name}.map"], calibration(pixels.astype(np.float64)))
 
 
 def test_what_is_written_gives_the_scores_of_the_stages(
