@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from pipeline import compare_options as comparing
 from pipeline import exit_codes
 from pipeline import judging_options as judging
+from pipeline import retrain_options as retraining
 from pipeline.faults import faults_in_one_line
 from pipeline.params_cli import params_app
 
@@ -36,17 +38,23 @@ EPILOG = """
 
 [green]burnish predict photos/[/green]            judge new images
 
+[green]burnish diff HEAD~1 HEAD[/green]           is this commit better than the last one?
+
+[green]burnish retrain --every 30m[/green]        take in new images, train, promote what is no worse
+
 [green]burnish doctor[/green]                     what is wrong with this machine or this set-up, and how to mend it
 
 [bold]Exit codes[/bold]
 
-0 all went well;  1 a fault, in one line on stderr;  2 wrong usage;  3 defects (predict);  130 Ctrl-C;  143 SIGTERM
+0 all went well;  1 a fault, in one line on stderr;  2 wrong usage;  3 defects (predict), a broken gate (diff);  130
+Ctrl-C;  143 SIGTERM
 
 [bold]Files[/bold]
 
 data/logs/STAGE.log: output of a stage's latest run;  data/metrics/metrics.json: the figures;  .prefect/: Prefect's own
 
-data/bundle/: what judging new images needs;  data/judged/: what it said
+data/report/index.html: all of a run as one page;  data/bundle/: what judging new images needs;  data/judged/: what it
+said;  data/champion/, data/retrain/: what retraining promoted, and how each of its runs went
 """
 
 
@@ -181,6 +189,101 @@ def bundle(
         print(f"bundle: {bundle_finished(enter(), out)}")
 
 
+@_command(DAILY)
+def diff(
+    a: comparing.A = None,
+    b: comparing.B = None,
+    gate: comparing.Gate = None,
+    detector: comparing.Detector = None,
+    category: comparing.Category = None,
+    common: comparing.Common = False,
+    as_markdown: comparing.Markdown = False,
+    as_json: comparing.Json = False,
+    html: comparing.Html = None,
+    limit: comparing.Limit = 20,
+    resamples: comparing.Resamples = 2000,
+    confidence: comparing.Confidence = 0.95,
+) -> None:
+    """Say whether one commit is better than another, and for which images.
+
+    Compares two git revisions, or one (HEAD) with the files as they lie: metrics with paired intervals and DeLong's
+    test, a verdict a row, parameters and images that changed, and the test images whose decision changed, worst first.
+
+    Nothing is checked out: metrics come from git, predictions from DVC's cache, else its remote. Where neither has
+    them, the metrics are compared without intervals, and that is said.
+
+    [green]burnish diff main HEAD --md --gate 'image_auroc>=-0.005,escape_rate<=+0.01'[/green]
+    """
+    with faults_in_one_line():
+        from pipeline.compare.command import Options, run_diff
+        from pipeline.project import enter
+
+        html = None if html is None else html.resolve()
+        chosen = tuple(detector or ()), tuple(category or ())
+        options = Options(*chosen, gate, common, as_markdown, as_json, html, limit, resamples, confidence)
+        code = run_diff(enter(), a, b, options)
+    raise typer.Exit(code)
+
+
+@_command(DAILY)
+def retrain(
+    once: retraining.Once = False,
+    every: retraining.Every = None,
+    cron: retraining.Cron = None,
+    force: retraining.Force = False,
+    history: retraining.History = False,
+) -> None:
+    """Take in new images, train a challenger, and let it replace the champion if the gate lets it pass.
+
+    New images are dropped into the inbox ([cyan]retrain.inbox[/cyan], data/inbox), laid out as data.folder:
+    normal/, defect/<type>/, masks/. Each run works in a git worktree of its own; your checkout is never touched. The
+    challenger is compared with the champion on the champion's test images. If [cyan]retrain.gate[/cyan] holds it, or
+    anything fails, the champion serves on and the images go to data/retrain/held/ or stay in the inbox.
+
+    A promotion is a commit on the branch retrain/DATE, a tag [cyan]burnish@v0.2.0[/cyan] (GTO), and a bundle that
+    [bold]burnish predict[/bold] uses from the next moment on. What became of each run: --history, and
+    data/retrain/runs/RUN/ (diff.html, report.html, pipeline.log). BURNISH_WEBHOOK_URL, where it is set, is told too.
+
+    Run once with --once, or serve a schedule with --every or --cron: then a Prefect server shows the runs, two are
+    never at work at once, and schedules missed are made up for by one run.
+    """
+    if sum((once, every is not None, cron is not None, history)) != 1:
+        raise typer.BadParameter("choose one of --once, --every TIME, --cron LINE, --history")
+    if force and not once:
+        raise typer.BadParameter("--force goes with --once")
+    with faults_in_one_line():
+        from pipeline.project import enter
+
+        root = enter()
+        if history:
+            from pipeline.retrain.records import history as runs
+            from pipeline.retrain.records import summary
+
+            print("\n".join(map(summary, runs(root))) or "no run yet")
+        elif once:
+            from pipeline.retrain.once import retrain_once
+
+            retrain_once(root, force=force)
+        else:
+            from pipeline.retrain.schedule import parse_interval, serve
+
+            serve(root, parse_interval(every) if every else None, cron)
+
+
+@_command(DAILY)
+def rollback(tag: retraining.Tag = None) -> None:
+    """Let an earlier champion serve again, from one moment to the next.
+
+    Images that were taken in since lie in data/retrain/taken/: the next challenger is made without them, so put what is
+    good of them back into the inbox.
+    """
+    with faults_in_one_line():
+        from pipeline.project import enter
+        from pipeline.retrain.rollback import rollback as roll_back
+
+        print(f"{roll_back(enter(), tag)} serves")
+
+
 @_command(LOOK)
 def graph() -> None:
     """Print the graph of the stages, as DVC reads it, as a Mermaid chart."""
@@ -203,6 +306,28 @@ def doctor() -> None:
         from pipeline.project import enter
 
         code = run_doctor(enter())
+    raise typer.Exit(code)
+
+
+@_command(LOOK)
+def ui(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any that is free.")] = 4200,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on. There is no password: whoever reaches it may change everything."),
+    ] = "127.0.0.1",
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in your browser.")] = False,
+) -> None:
+    """Serve the runs of this project as a web page, until Ctrl-C.
+
+    [bold]burnish run[/bold] and [bold]burnish retrain[/bold] started meanwhile use this server. Where one of them has
+    a server of its own already, only its address is printed. Nothing is loaded from elsewhere.
+    """
+    with faults_in_one_line():
+        from pipeline.project import enter
+        from pipeline.ui import run_ui
+
+        code = run_ui(enter(), host, port, open_page)
     raise typer.Exit(code)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
+import httpx
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -15,11 +16,15 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from pipeline.artifacts import note, publish
 from pipeline.work import Failure, TryAgain, Work
+from stages.types import UserError
 
 
 def run_flow(work: Work, jobs: int) -> None:
     """Run the stages of `work` that may have to, at most `jobs` at once. How each ended stands in `work` afterwards."""
+
+    ended: list[bool] = []
 
     @task(
         task_run_name="{stage}",
@@ -42,28 +47,39 @@ def run_flow(work: Work, jobs: int) -> None:
     def burnish_run(stages: list[str], jobs: int) -> State[Any]:
         with work.signals():  # here too, because Prefect takes SIGTERM for itself while a flow runs
             _run_in_order(work, jobs, run_stage.submit)
+            publish(work)
+        ended.append(True)
         if work.stopped:
             return Cancelled(message="interrupted")
         if work.failures:
             return Failed(message="; ".join(f"{stage}: {why}" for stage, why in work.failures.items()))
         return Completed(message=f"{len(stages)} stages")
 
-    burnish_run(list(work.pending()), jobs, return_state=True)
+    try:
+        burnish_run(list(work.pending()), jobs, return_state=True)
+    except (httpx.TransportError, RuntimeError) as error:  # what Prefect raises where its server is gone
+        if not ended:
+            raise UserError(f"Prefect gave up before the stages had ended ({error}): run again") from error
+        note(work.root, f"Prefect was not told how the run ended: {error!r}")
 
 
-def _run_in_order(work: Work, jobs: int, submit: Callable[[str], PrefectFuture[str]]) -> None:
+def _run_in_order(work: Work, jobs: int, submit: Callable[..., PrefectFuture[str]]) -> None:
     """Start stages in DVC's order as soon as their parents are done, until nothing runs and nothing can start."""
     ended: queue.SimpleQueue[str] = queue.SimpleQueue()
     running: dict[str, PrefectFuture[str]] = {}
+    done: dict[str, PrefectFuture[str]] = {}
     while True:
         for stage in work.ready()[: jobs - len(running)]:
             work.start(stage)
-            running[stage] = submit(stage)
+            # Nothing to wait for: all of these have ended. It makes Prefect draw the edges.
+            parents = [done[parent] for parent in work.graph.parents[stage] if parent in done]
+            running[stage] = submit(stage, wait_for=parents)
             running[stage].add_done_callback(partial(_put, ended, stage))
         if not running:
             return
         stage = ended.get()
-        work.finish(stage, _result(running.pop(stage)))
+        done[stage] = running.pop(stage)
+        work.finish(stage, _result(done[stage]))
 
 
 def _put(ended: queue.SimpleQueue[str], stage: str, future: PrefectFuture[str]) -> None:

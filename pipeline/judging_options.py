@@ -16,7 +16,10 @@ Images = Annotated[
     ),
 ]
 Bundle = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="What to judge with. Default: data/bundle of the project.")
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="What to judge with. Default: the project's champion (data/champion), else data/bundle."
+    ),
 ]
 Out = Annotated[
     Path | None,

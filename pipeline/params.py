@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, create_model, field_validator
 
 from pipeline import paths
+from pipeline.retrain.config import RetrainConfig
 from stages.audit.config import AuditConfig
 from stages.backbone.config import BackboneConfig, DistillConfig
 from stages.denoise.config import DenoiseConfig, DenoiserConfig
@@ -62,6 +63,7 @@ class Params(Config):
     """Which detectors are trained and scored."""
     fused: FusedConfig = FusedConfig()
     score: ScoreConfig = ScoreConfig()
+    retrain: RetrainConfig = RetrainConfig()
     compute: ComputeConfig = ComputeConfig()
 
     @field_validator("detectors")

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline import exit_codes, server
 from pipeline.graph import read_graph
 from pipeline.lockfile import order_entries, remember_entries
-from pipeline.paths import BUNDLE, METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED
+from pipeline.paths import BUNDLE, METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED, REPORT_BODY
 from pipeline.progress import Board, board_for, stdout_console
 from pipeline.project import log_path
 from pipeline.run_lock import only_run
@@ -91,6 +91,7 @@ def _report(work: Work, board: Board) -> int:
     )
     _show_metrics(work.root)
     _renew_bundle(work)
+    _finish_report(work.root)
     tracked = "params.yaml dvc.lock " + str(METRICS_DIR) if (work.root / METRICS_DIR).is_dir() else "dvc.lock"
     print(f"commit: git add {tracked} && git commit")
     return exit_codes.OK
@@ -108,6 +109,16 @@ def _renew_bundle(work: Work) -> None:
 
         make_bundle(load_params(), root)
     print(f"bundle: {BUNDLE}/ (`burnish predict PATH` judges new images with it)")
+
+
+def _finish_report(root: Path) -> None:
+    """Tell the report, where there is one, of the commit and the times of this run."""
+    if not (root / REPORT_BODY).is_file():
+        return
+    from pipeline.report.circumstances import finish
+
+    if page := finish(root):
+        print(f"report: {page.relative_to(root)}")
 
 
 def _show_metrics(root: Path) -> None:

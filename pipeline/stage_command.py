@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import shutil
 import sys
+import time
 import traceback
 import urllib.error
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline import exit_codes
 from pipeline.faults import out_of_memory
+from pipeline.paths import LOGS
 from stages.types import UserError
 
 PASSING_HTTP = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -23,7 +26,9 @@ def run_stage(name: str, category: str | None, detector: str | None) -> int:
     try:
         from pipeline import stage_io
 
+        start = time.monotonic()
         stage_io.run(name, category, detector)
+        _note_time("-".join(filter(None, (name, category, detector))), time.monotonic() - start)
     except KeyboardInterrupt:
         _complain("interrupted; run again to go on from what was done")
         return exit_codes.INTERRUPTED
@@ -38,6 +43,14 @@ def run_stage(name: str, category: str | None, detector: str | None) -> int:
         _complain(message)
         return code
     return exit_codes.OK
+
+
+def _note_time(stage: str, seconds: float) -> None:
+    """data/logs/STAGE.time.json, for the report: how long the stage took when it last ran, and when it ended."""
+    from pipeline.stage_io.saving import write_json
+
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(LOGS / f"{stage}.time.json", {"seconds": round(seconds, 2), "finished": now})
 
 
 def _complain(message: str) -> None:

@@ -30,6 +30,7 @@ OUTPUTS = (
     "predictions",
     "plots",
     "metrics",
+    "report/body.html",
 )
 
 
@@ -37,7 +38,8 @@ def digests(project: Path) -> dict[str, str]:
     """sha256 of every output file; folders under a temporary name are not outputs."""
     found = {}
     for name in OUTPUTS:
-        for path in sorted((project / "data" / name).rglob("*")):
+        place = project / "data" / name
+        for path in [place] if place.is_file() else sorted(place.rglob("*")):
             if path.is_file() and not any(part.endswith(".part") for part in path.parts):
                 found[str(path.relative_to(project))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import exit_codes, paths
+from pipeline import champion, exit_codes, paths
 from pipeline.bundle import lock_digest
 from pipeline.judge.opened import ANEW, Bundle, differences, open_bundle
 from pipeline.judge.results import DEFECT, GOOD, OVERLAYS, TABLES, UNREADABLE, Results, Row, Summary, shown_path
@@ -65,7 +65,7 @@ def predict(arguments: Sequence[str], options: Options) -> int:
 
     root = paths.project_root(Path.cwd())
     bundle = open_bundle(_bundle_folder(options, root))
-    for line in _notices(bundle, None if options.bundle else root):
+    for line in _notices(bundle, root):
         print(f"burnish: {line}", file=sys.stderr)
     try:
         return _predict(bundle, arguments, options, options.out or (root / paths.JUDGED if root else Path("judged")))
@@ -104,15 +104,21 @@ def _bundle_folder(options: Options, root: Path | None) -> Path:
         return options.bundle
     if root is None:
         raise UserError(f"no dvc.yaml in {Path.cwd()} or above it: call burnish inside a project, or name a --bundle")
-    return root / paths.BUNDLE
+    return champion.current(root) or root / paths.BUNDLE
 
 
 def _notices(bundle: Bundle, root: Path | None) -> Iterator[str]:
     """What the user should know of the bundle before relying on it."""
-    if root is not None and bundle.index["provenance"]["dvc_lock"] != lock_digest(root):
+    if root is not None and bundle.folder == champion.current(root):
+        yield f"judging with the champion {bundle.folder.name}; `--bundle {paths.BUNDLE}` takes the latest run's models"
+    elif root is not None and bundle.folder == root / paths.BUNDLE and _of_another_run(bundle, root):
         yield "the bundle is of another dvc.lock than the project's; `burnish bundle` renews it"
     if found := differences(bundle):
         yield f"the bundle was made with {'; '.join(found)}: scores may differ from those that set its thresholds"
+
+
+def _of_another_run(bundle: Bundle, root: Path) -> bool:
+    return bundle.index["provenance"]["dvc_lock"] != lock_digest(root)
 
 
 def _category(bundle: Bundle, options: Options) -> str:

@@ -24,6 +24,7 @@ STAGES = {
     "infer": ("detectors", "infer"),
     "fuse": ("fuse", "fuse_detectors"),
     "score": ("score", "score"),
+    "report": ("report", "report"),
 }
 """Stage name: module below `pipeline.stage_io`, function."""
 MATRIX = frozenset({"train", "infer"})

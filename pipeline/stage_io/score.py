@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from pipeline import paths, plots
 from pipeline.params import Params
-from pipeline.stage_io.rows import ImageFiles
 from pipeline.stage_io.saving import output, write_json
 from stages.array_store import StoredRows
 from stages.detectors.registry import FLOORS
@@ -23,9 +22,6 @@ from stages.score.evaluate import evaluate
 from stages.score.intervals import bootstrap, percentile_interval
 from stages.score.metrics import auroc, curve
 from stages.score.pixels import mask_coverage
-
-SHOWN_SIDE = 192
-"""Side in pixels of the images in the galleries."""
 
 
 def score(params: Params) -> None:
@@ -47,7 +43,6 @@ def score(params: Params) -> None:
                 details[category][name] = fitted | found
                 decided = _decide(category, name, table, values["threshold"])
                 decided.to_parquet(predictions / f"{category}-{name}.parquet", index=False)
-                _gallery(pictures / f"{category}-{name}-cases.png", category, name, decided)
                 print(f"score: {category} {name}: image AUROC {values['image_auroc']}", flush=True)
             _plots(pictures, category, tables, metrics[category])
     write_json(paths.METRICS, metrics)
@@ -181,36 +176,6 @@ def _plots(folder: Path, category: str, tables: dict[str, pd.DataFrame], metrics
             curve = plots.Roc(name, points, values["image_auroc"], values["image_auroc_ci"], name in FLOORS)
             curves.append(curve)
     plots.draw_roc(curves, f"{category}: ROC on the test images", folder / f"{category}-roc.png")
-
-
-def _gallery(path: Path, category: str, name: str, table: pd.DataFrame) -> None:
-    """The two lowest and the two highest scores of defects and of good images, each with what was decided."""
-    folder = paths.maps(category, name)
-    maps = StoredRows(folder / "maps.zarr")
-    extra = {file.name.removeprefix("picture_").removesuffix(".zarr"): StoredRows(file) for file in _pictures(folder)}
-    placed = table.assign(place=range(len(table)))
-    test = placed[placed["split"] == "test"].sort_values(["image_score", "path"])
-    bad, good = test[test["label"] == 1], test[test["label"] == 0]
-    shown = pd.concat([bad[:2], bad[2:][-2:], good[2:][-2:][::-1], good[:2]])
-    cases = [
-        plots.Case(
-            image=ImageFiles([paths.RAW / row["path"]], SHOWN_SIDE)[0],
-            anomaly_map=maps[row["place"]],
-            caption=f"{_verdict(row)}\n{Path(row['path']).name}\nscore {row['image_score']:.3g}",
-            pictures={label: stored[row["place"]] for label, stored in extra.items()},
-        )
-        for row in shown.to_dict("records")
-    ]
-    plots.draw_gallery(cases, f"{category}, {name}: lowest and highest scores of each kind", path)
-
-
-def _verdict(row: dict[Any, Any]) -> str:
-    """Truth and decision of an image in two words."""
-    if pd.isna(row["decision"]):
-        return "defect" if row["label"] else "good"
-    return {(1, 0): "missed defect", (1, 1): "found defect", (0, 1): "false alarm", (0, 0): "good, passed"}[
-        row["label"], row["decision"]
-    ]
 
 
 def _pictures(folder: Path) -> list[Path]:

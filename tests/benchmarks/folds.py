@@ -37,7 +37,7 @@ def data_sets(tiles: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def run(project: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """metrics.json of a run with these parameters."""
+    """metrics.json and details.json of a run with these parameters."""
     change_params(project, {"data": changes})
     environment = {
         **os.environ,
@@ -46,8 +46,8 @@ def run(project: Path, changes: dict[str, Any]) -> dict[str, Any]:
     }
     command = [sys.executable, "-m", "pipeline", "run", "--jobs", "2"]
     subprocess.run(command, cwd=project, env=environment, check=True)
-    content: dict[str, Any] = json.loads((project / "data/metrics/metrics.json").read_text())
-    return content
+    files = {name: project / f"data/metrics/{name}.json" for name in ("metrics", "details")}
+    return {name: json.loads(file.read_text()) for name, file in files.items()}
 
 
 def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -91,8 +91,7 @@ def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...],
         for fold in folds:
             if any((row["data"], row["fold"]) == (name, fold) for row in rows):
                 continue
-            metrics = run(project, {**changes, "fold": fold})
-            rows.append({"data": name, "fold": fold, "commit": commit, "metrics": metrics})
+            rows.append({"data": name, "fold": fold, "commit": commit, **run(project, {**changes, "fold": fold})})
             lines = summarised(rows)
             means = {f"{one['category']} {one['detector']}": one["mean"] for one in lines}
             result = {"name": "folds", "machine": machine(), "rows": rows, "summary": means}

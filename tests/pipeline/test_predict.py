@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import exit_codes, paths
+from pipeline import champion, exit_codes, paths
 from pipeline.bundle import INDEX, digest_of, make_bundle
 from pipeline.faults import out_of_memory
 from pipeline.judge import command
@@ -335,6 +335,23 @@ def test_a_bundle_of_another_run_or_of_other_code_is_used_and_said_so(
         "burnish: the bundle was made with other code of the stages: scores may differ from those that set its"
         " thresholds",
     ]
+
+
+def test_the_champion_judges_until_another_bundle_is_named(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy, symlinks=True)
+    champion.install(copy, "v0.3.0", lambda folder: shutil.copytree(copy / paths.BUNDLE, folder, dirs_exist_ok=True))
+    champion.switch(copy, "v0.3.0")
+    (copy / "dvc.lock").write_text("")  # that of another run, as retraining leaves the checkout
+    monkeypatch.chdir(copy)
+    picture = str(next((copy / "data/own/normal").glob("*.png")))
+    assert predict([picture], Options()) == 0
+    told = said(capsys.readouterr().err)
+    assert told == ["burnish: judging with the champion v0.3.0; `--bundle data/bundle` takes the latest run's models"]
+    assert predict([picture], Options(bundle=paths.BUNDLE)) == 0
+    assert said(capsys.readouterr().err) == []
 
 
 def test_models_that_do_not_fit_other_code_are_one_line(

@@ -1,0 +1,58 @@
+"""The flow that a schedule starts, in a process of its own, in the project's root."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime, task
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+
+from pipeline.params import load_params
+from pipeline.project import find_root
+from pipeline.retrain.once import Busy, retrain_once
+from pipeline.retrain.records import folder_of, history
+from pipeline.retrain.schedule import made_up_for
+from stages.types import UserError
+
+RETRY_DELAY_S = 60
+
+
+@task(name="retrain", persist_result=False)
+def _retrain(root: Path) -> dict[str, Any]:
+    return retrain_once(root).to_json()
+
+
+@flow(name="burnish-retrain", persist_result=False, validate_parameters=False)
+def retrain_flow() -> State[Any]:
+    """One scheduled run: what `burnish retrain --once` does, tried again where it failed."""
+    root = find_root()
+    now = datetime.now(UTC)
+    if made_up_for(history(root), runtime.flow_run.scheduled_start_time, now):
+        return Completed(message="passed over: late, and a run has started since")
+    tried = _retrain.with_options(retries=load_params().retrain.retries, retry_delay_seconds=RETRY_DELAY_S)
+    try:
+        run = tried(root)
+    except Busy as fault:
+        return Cancelled(message=str(fault))
+    except UserError as fault:
+        return Failed(message=str(fault))
+    _show(root, run)
+    return Completed(message=f"{run['result']}: {run['reason']}")
+
+
+def _show(root: Path, run: dict[str, Any]) -> None:
+    """The run and the comparison on Prefect's page."""
+    from prefect.artifacts import create_markdown_artifact
+
+    diff = folder_of(root, run["id"]) / "diff.md"
+    drift = [line for one in run["drift"].values() for line in one["lines"]]
+    lines = [
+        f"**{run['result']}**: {run['reason']}",
+        "",
+        *(f"- {line}" for line in (*run["notes"], *run["gate"], *drift)),
+    ]
+    text = "\n".join([*lines, "", diff.read_text("utf-8") if diff.is_file() else ""])
+    create_markdown_artifact(text, key="retrain", description=f"retraining {run['id']}")

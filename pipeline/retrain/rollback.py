@@ -1,0 +1,68 @@
+"""Let an earlier champion serve again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline import champion
+from pipeline.params import Params, load_params
+from pipeline.retrain import records, tags
+from pipeline.retrain.notify import notify
+from pipeline.retrain.once import Say, carry_out_interrupted, only_retraining
+from pipeline.retrain.worktree import Worktree
+from stages.types import UserError
+
+
+def rollback(root: Path, tag: str | None, say: Say = print) -> str:
+    """Let a version serve, by default the one before the present champion; its name.
+
+    Args:
+        tag: `v0.2.0` or `burnish@v0.2.0`.
+
+    Raises:
+        UserError: no such version, none before, or its models are in no cache any more.
+    """
+    with only_retraining(root):
+        carry_out_interrupted(root, say)
+        params = load_params()
+        model, serves = params.retrain.model, champion.version(root)
+        chosen = _before(root, model, serves) if tag is None else tag.removeprefix(f"{model}@")
+        commit = tags.commit_of(root, model, chosen)
+        if chosen == serves:
+            raise UserError(f"{model}@{chosen} serves already")
+        if chosen not in champion.versions(root):
+            say(f"making the bundle of {chosen} anew from commit {commit[:12]}")
+            restore(root, params, chosen)
+        champion.switch(root, chosen)
+        reason = f"from {serves or 'no champion'} to {chosen}"
+        tags.assign(root, model, chosen, f"Roll back {reason}")
+        run = records.Run(records.run_id(root, datetime.now(UTC)), "rolled back", reason, champion=chosen)
+        run = replace(run, commit=commit, ended=datetime.now(UTC).isoformat(timespec="seconds"))
+        records.remember(root, run)
+        notify(root, run)
+        return chosen
+
+
+def restore(root: Path, params: Params, version: str) -> None:
+    """Make a version's bundle anew from its commit and DVC's cache (or remote); it does not serve yet.
+
+    Raises:
+        UserError: its results are in neither.
+    """
+    from pipeline.bundle import make_bundle
+
+    tree = Worktree(root)
+    tree.prepare(tags.commit_of(root, params.retrain.model, version))
+    tree.fetch_outputs()
+    champion.install(root, version, lambda folder: make_bundle(tree.params, tree.folder, folder))
+
+
+def _before(root: Path, model: str, serves: str | None) -> str:
+    """The newest version older than the one that serves."""
+    known = tags.versions(root, model)
+    older = [one for one in known if serves is None or champion.order(one) < champion.order(serves)]
+    if not older:
+        raise UserError(f"there is no version before {serves or 'the first'}; there are: {', '.join(known) or 'none'}")
+    return older[-1]

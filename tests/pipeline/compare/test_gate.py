@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.compare.diff import Diff, compare
+from pipeline.compare.gate import Rule, judge
+from stages.types import UserError
+from tests.pipeline.compare import toy
+
+
+@pytest.fixture(scope="module")
+def worse() -> Diff:
+    """`knn` is worse by far, `pca` the same."""
+    table = toy.manifest(80, 80)
+    return compare(toy.side(toy.run(2.0, 0, table)), toy.side(toy.run(0.3, 1, table)), resamples=200)
+
+
+def names(diff: Diff, rule: str, **chosen: list[str]) -> list[str]:
+    return [breach.row.label for breach in judge(diff, Rule.parse(rule), **chosen)]
+
+
+def test_parse() -> None:
+    rules = Rule.parse(" image_auroc >= -0.005, mono/knn:escape_rate<=+0.01,*/*:overkill_rate<=1e-2 ")
+    assert rules == (
+        Rule("image_auroc", ">=", -0.005),
+        Rule("escape_rate", "<=", 0.01, "mono/knn"),
+        Rule("overkill_rate", "<=", 0.01, "*/*"),
+    )
+    assert str(rules[1]) == "mono/knn:escape_rate<=+0.01"
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "needs a rule"),
+        ("image_auroc", "no rule of a gate"),
+        ("image_auroc>-0.1", "no rule of a gate"),
+        ("image_auroc>=x", "no rule of a gate"),
+        ("image_auroc>=1.2.3", "no rule of a gate"),
+        ("knn:image_auroc>=0", "no rule of a gate"),
+        ("auroc>=0", "'auroc' .* is no metric"),
+    ],
+)
+def test_bad_rules(text: str, match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        Rule.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken"),
+    [
+        ("image_auroc>=-0.5", False),  # worse, but not by so much
+        ("image_auroc>=-0.01", True),
+        ("escape_rate<=+0.01", True),
+        ("escape_rate<=+0.9", False),
+        ("overkill_rate<=0", False),  # may have risen, but that is not shown
+        ("image_auroc<=0", False),
+    ],
+)
+def test_a_breach_is_significant(worse: Diff, rule: str, broken: bool) -> None:
+    assert bool(names(worse, rule)) == broken
+
+
+def test_the_interval_decides() -> None:
+    rule = Rule("image_auroc", ">=", -0.01)
+    assert rule.breached_by((-0.03, -0.011))
+    assert not rule.breached_by((-0.03, -0.01))
+    rule = Rule("escape_rate", "<=", 0.01)
+    assert rule.breached_by((0.011, 0.03)) and not rule.breached_by((0.01, 0.03))
+
+
+def test_which_rows(worse: Diff) -> None:
+    assert worse.headline == {"tile": "knn"}
+    assert names(worse, "image_auroc>=0") == ["tile/knn:image_auroc"]
+    assert names(worse, "image_auroc>=0", detectors=["pca"]) == []
+    assert names(worse, "*/*:image_auroc>=0", detectors=["pca"]) == ["tile/knn:image_auroc"]
+    assert names(worse, "tile/pca:image_auroc>=0") == []
+    with pytest.raises(UserError, match=r"about no row: compared are tile/knn, tile/pca"):
+        names(worse, "image_auroc>=0", categories=["bolt"])
+
+
+def test_what_cannot_be_judged_is_a_fault() -> None:
+    a, b = toy.side(toy.run()), toy.side(toy.run(table=toy.manifest(goods=30)))
+    with pytest.raises(
+        UserError, match=r"cannot be judged: tile/\w+:image_auroc: not comparable: other images: 0 only"
+    ):
+        names(compare(a, b), "image_auroc>=-1")
+    lost = toy.side(toy.run(), predictions={}, problems={"predictions": "gone"})
+    with pytest.raises(UserError, match="no interval: predictions of A: gone"):
+        names(compare(lost, toy.side(toy.run(seed=1))), "image_auroc>=-1")

@@ -1,0 +1,133 @@
+"""What is shown of a comparison."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from pipeline.compare import words
+from pipeline.compare.diff import compare
+from pipeline.compare.gate import Rule, judge
+from pipeline.compare.markdown import markdown
+from pipeline.compare.page import page
+from pipeline.compare.sides import Side
+from pipeline.compare.terminal import show
+from tests.pipeline.compare import toy
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side]:
+    """A better `knn`, the same `pca`; B's images lie on disk."""
+    root = tmp_path_factory.mktemp("project")
+    table = toy.manifest(60, 60)
+    runs = toy.run(0.5, 0, table), toy.run(2.0, 1, table, params={"knn": {"k": 5}, "a|b": "<i>`x`"}, pictures=True)
+    toy.write_run(root, runs[1])
+    return toy.side(runs[0], "A"), toy.side(runs[1], "workspace", root=root, notes=("read <b>with care</b>",))
+
+
+def terminal(diff: words.Diff, **options: object) -> str:
+    console = Console(width=100, file=io.StringIO(), color_system=None)
+    show(diff, console, **options)  # type: ignore[arg-type]
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_figures_in_words() -> None:
+    assert words.value("image_auroc", 0.9087) == "0.909"
+    assert words.value("escape_rate", 0.2204) == "22.0%"
+    assert words.change("image_auroc", -0.0041) == "-0.004"
+    assert words.change("overkill_rate", 0.0128) == "+1.3 pp"
+    assert words.interval("escape_rate", (-0.0301, 0.004)) == "[-3.0, +0.4]"
+    assert words.value("image_auroc", None) == words.change("escape_rate", None) == words.interval("aupro", None) == "–"
+    assert (words.p_value(0.0004), words.p_value(0.0314)) == ("<0.001", "0.031")
+
+
+def test_terminal(sides: tuple[Side, Side]) -> None:
+    diff = compare(*sides, resamples=100)
+    text = terminal(diff, limit=3)
+    assert re.search(r"knn +AUROC +0\.\d{3} +0\.\d{3} +\+0\.\d{3} +\[\+0\.\d{3}, \+0\.\d{3}\] +<0\.001 better", text)
+    assert "the same on both sides: tile/pca" in text
+    assert "knn.k: 1 -> 5" in text and "data: the same 128 images" in text
+    assert "read <b>with care</b>" in text
+    assert len(re.findall(r"images/tile-test", text)) == 3
+    assert f"and {len(diff.flips) - 3} more" in text
+    only = terminal(diff, detectors=["pca"])
+    assert "AUROC" not in only and "tile/pca" in only and "flips: no decision changed" in only
+
+
+def test_terminal_says_why(sides: tuple[Side, Side]) -> None:
+    lost = toy.side(toy.run(table=toy.manifest(60, 60)), "old", predictions={}, problems={"predictions": "all gone"})
+    text = terminal(compare(lost, sides[1]))
+    assert "A has no predictions: all gone" in text
+    assert "all detectors: predictions of A: all gone" in text
+    assert "no interval" in text
+    assert "flips: not known: no test image of which both sides have predictions" in text
+
+
+def test_markdown(sides: tuple[Side, Side]) -> None:
+    diff = compare(*sides, resamples=100)
+    breaches = judge(diff, Rule.parse("tile/knn:image_auroc<=0"))
+    text = markdown(diff, limit=2, breaches=breaches)
+    lines = text.splitlines()
+    table = [line for line in lines if line.startswith("| tile/knn")]
+    assert "<br>**better**" in table[0]
+    columns = next(line for line in lines if line.startswith("| | AUROC")).count("|")
+    assert table[0].count("|") == columns
+    assert "**Gate: broken**" in text and "which breaks tile/knn:image_auroc&lt;=+0" in text
+    assert "no limit is shown to be broken" in markdown(diff, breaches=[])
+    assert "Gate" not in markdown(diff)
+    assert "&lt;b>with care" in text  # what is not ours is no markup
+    assert f"and {len(diff.flips) - 2} more" in text
+    assert text.count("<details>") == text.count("</details>") == 1
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.pictures: list[str] = []
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "img":
+            self.pictures.append(found["src"] or "")
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("img", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page(sides: tuple[Side, Side]) -> None:
+    diff = compare(*sides, resamples=100)
+    text = page(diff, *sides, limit=4)
+    found = Page(text)
+    assert not found.open
+    assert len(found.pictures) == 4
+    for link in found.links:  # nothing from elsewhere
+        assert link.startswith("data:image/jpeg;base64,")
+    assert "http" not in text and "<script" not in text
+    picture = Image.open(io.BytesIO(base64.b64decode(found.pictures[0].partition(",")[2])))
+    original = Image.open(sides[1].root / "data/raw" / diff.flips[0].path).convert("RGB")
+    assert picture.size == original.size
+    assert np.abs(np.asarray(picture, float) - np.asarray(original, float)).mean() < 10
+    assert diff.flips[0].path in text and f"{diff.flips[0].score_b:.4g}" in text
+    assert "&lt;b&gt;with care" in text
+    assert f"The worst 4 of {len(diff.flips)}" in text
+
+
+def test_page_without_the_images(sides: tuple[Side, Side]) -> None:
+    lost = toy.side(toy.run(2.0, 1, toy.manifest(60, 60)), "workspace", root=Path("nowhere"))
+    text = page(compare(sides[0], lost, resamples=100), toy.side(toy.run(), "workspace", root=Path("nowhere")), lost)
+    assert Page(text).pictures == []
+    assert "the image file cannot be had" in text

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.report import figures
+from pipeline.report.words import Table, counted, listed
+from stages.score.config import ScoreConfig
+from stages.score.evaluate import evaluate
+
+SCORES = np.array([1.0, 2, 3, 6, 2.5, 5, 7, 8])
+LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+VALIDATION = np.arange(20) / 4
+
+
+def measured(
+    scores: Any = SCORES, labels: Any = LABELS, validation: Any = VALIDATION, types: Any = None
+) -> dict[str, Any]:
+    """Real metrics of a few scores; the threshold is 4.5."""
+    config = ScoreConfig(target_overkill=0.1, resamples=20)
+    kinds = ["dent" if label else "" for label in labels] if types is None else types
+    values = evaluate(np.asarray(scores), np.asarray(labels), kinds, np.asarray(validation), config, 0)
+    return {**values, "leak_fraction": None, "leak_note": None}
+
+
+def test_a_threshold_and_what_it_costs() -> None:
+    table = figures.thresholds({"ear": measured()})
+    assert table.head == [
+        "detector",
+        "threshold",
+        "good parts rejected",
+        "interval",
+        "defects passed",
+        "interval",
+        "FPR@95",
+    ]
+    cells = table.lines[0].cells
+    assert [cells[i] for i in (0, 1, 2, 4, 6)] == ["ear", "4.5", "1 of 4: 25.0%", "1 of 4: 25.0%", "50.0%"]
+    assert "20 good calibration images" in table.notes[0]
+    assert "at most 9.5%" in table.notes[0]
+
+
+def test_no_threshold_is_said() -> None:
+    metrics = {"ear": measured(validation=[])}
+    table = figures.thresholds(metrics)
+    assert table.head == ["detector", "threshold", "FPR@95"]
+    assert table.notes == ["There are no thresholds: no good validation images to set a threshold from."]
+    head = figures.headline(metrics)
+    assert (head.escaped, head.escaped_words) == ("–", "no good validation images to set a threshold from")
+    assert figures.warnings(metrics) == ["no good validation images to set a threshold from"]
+
+
+def test_the_headline_is_the_best_but_no_floor_while_there_is_another() -> None:
+    good, poor = measured(scores=LABELS * 9.0 + np.arange(8) / 9), measured()
+    assert figures.headline({"pca": good, "ear": poor}).detector == "ear"
+    assert figures.headline({"pca": good, "ear": poor}).floor == "pca, the best floor, reaches 1.000 [1.000 to 1.000]"
+    assert figures.headline({"knn": good, "ear": poor}).detector == "knn"
+    only = figures.headline({"pca": good})
+    assert (only.detector, only.floor) == ("pca", "")
+    assert only.killed_words.startswith("0 of 4 good parts, 0.0% to ")
+
+
+def test_one_class_is_said() -> None:
+    metrics = {"ear": measured(scores=[1.0, 2], labels=[0, 0])}
+    assert figures.results(metrics).notes[0].startswith("No ")
+    assert "no defect images in the test split" in " ".join(figures.results(metrics).notes)
+    assert figures.types(metrics) == "There are no defects among the test images."
+    assert figures.headline(metrics).auroc == "–"
+    assert figures.headline(metrics).escaped_words == "no defect images in the test split"
+
+
+def test_floors_are_set_apart() -> None:
+    table = figures.results({"pca": measured(), "ear": measured()})
+    assert [(line.cells[0], line.quiet) for line in table.lines] == [("ear", False), ("pca floor", True)]
+
+
+def test_types_by_hand() -> None:
+    metrics = {"ear": measured(types=[""] * 4 + ["dent", "dent", "scratch", "scratch"])}
+    table = figures.types(metrics)
+    assert isinstance(table, Table)
+    assert table.head == ["type of defect", "images", "ear"]
+    assert [tuple(line.cells) for line in table.lines] == [
+        ("dent", "2", "0.625 · 50.0%"),
+        ("scratch", "2", "1.000 · 0.0%"),
+    ]
+    assert figures.types({"ear": measured()}) == "There is one type, dent (4 images): the results above are about it."
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [([0.001, 0.01], "adds"), ([-0.02, -0.001], "takes away"), ([-0.01, 0.01], "no difference shown")],
+)
+def test_what_a_member_does(interval: list[float], verdict: str) -> None:
+    table = figures.added({"fused": {"added_by": {"knn": {"image_auroc": 0.005, "ci": interval}}}}, ["knn", "ear"])
+    assert isinstance(table, Table)
+    assert table.lines[0].cells[:3] == ["knn", verdict, "+0.005"]
+
+
+def test_no_fusion_is_said() -> None:
+    assert "not fused" in str(figures.added({}, []))
+    assert "cannot be told" in str(figures.added({"fused": {}}, ["ear", "knn"]))
+
+
+def test_variants_are_those_of_detectors_not_of_the_fusion() -> None:
+    metrics = {"ear": measured(), "fused": measured()}
+    own = metrics["ear"]["image_auroc"]
+    details = {"ear": {"image_auroc_of": {"ssim": own - 0.1}}, "fused": {"image_auroc_of": {"without_ear": 0.5}}}
+    table = figures.variants(metrics, details)
+    assert table is not None
+    assert [tuple(line.cells) for line in table.lines] == [("ear", "ssim", f"{own - 0.1:.3f}", "-0.100")]
+    assert figures.variants(metrics, {}) is None
+
+
+def test_coverage_of_masks() -> None:
+    table = figures.coverage({"ear": {"mask_coverage": {"rarity_raw": 0.25}}})
+    assert isinstance(table, Table)
+    assert table.lines[0].cells == ["ear", "rarity raw", "25.0%"]
+    why = figures.coverage({"ear": {"mask_coverage": None, "mask_coverage_reason": "no masks"}})
+    assert "no masks" in str(why)
+    assert figures.coverage({"pca": {}}) is None
+
+
+def test_words() -> None:
+    assert [counted(1, "image"), counted(2000, "image"), counted(1, "is", "are")] == ["1 image", "2,000 images", "1 is"]
+    assert [listed([]), listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]

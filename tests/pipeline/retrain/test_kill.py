@@ -1,0 +1,131 @@
+"""kill -9 at any moment: the champion is whole, the old or the new one, and the next run does what was to be done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import psutil
+import pytest
+
+from pipeline import champion, paths
+from pipeline.bundle import INDEX
+from pipeline.retrain import once, records, tags
+from tests.pipeline.retrain.conftest import Retrain, copy_of, drop
+from tests.pipeline.retrain.toy import git
+
+POINTS = 20
+STEPS = (
+    "advance",
+    "tags.register",
+    "champion.switch",
+    "tags.assign",
+    "records.move_aside",
+    "_finish",
+    "records.clear_journal",
+)
+
+
+def whole(project: Path) -> str:
+    """The version that serves, after every file of its bundle was found to be what bundle.json says."""
+    folder = champion.current(project)
+    assert folder is not None
+    index = json.loads((folder / INDEX).read_text())
+    for name, digest in index["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    return folder.name
+
+
+def killed(project: Path, settings: dict[str, str], after_s: float) -> bool:
+    """Start a run and kill it, with all that it started, after so long; whether it still ran."""
+    command = [sys.executable, "-m", "pipeline", "retrain", "--once"]
+    with subprocess.Popen(
+        command, cwd=project, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        try:
+            process.wait(after_s)
+        except subprocess.TimeoutExpired:
+            children = psutil.Process(process.pid).children(recursive=True)
+            os.kill(process.pid, signal.SIGKILL)
+            psutil.wait_procs(children, timeout=60)  # its supervisor ends what the pipeline runs
+            assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+            return True
+    return False
+
+
+def test_kill_at_random_points(served: Path, tmp_path: Path, retrain: Retrain, settings: dict[str, str]) -> None:
+    project = copy_of(served, tmp_path / "project")
+    drop(project, 2, seed=9_000)
+    start = time.monotonic()
+    assert retrain(project).returncode == 0
+    length = time.monotonic() - start
+    assert whole(project) == "v0.2.0"
+    points = random.Random(6)  # fixed, so that a failure can be looked into
+    hit = 0
+    for number in range(POINTS):
+        before = whole(project)
+        images = drop(project, 2, seed=10_000 + 10 * number)
+        hit += killed(project, settings, length * (number + points.random()) / POINTS)
+        assert whole(project) in (before, _next(before))
+        done = retrain(project)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert whole(project) == _next(before)
+        assert not any(image.exists() for image in images)
+        assert records.read_journal(project) is None
+    assert hit > POINTS // 2
+    assert git(project, "status", "--short") == ""
+    assert len(tags.versions(project, "burnish")) == POINTS + 2
+    assert tags.champion(project, "burnish") == whole(project)
+
+
+def _next(version: str) -> str:
+    return f"v0.{int(version.split('.')[1]) + 1}.0"
+
+
+class Killed(BaseException):
+    """Stands for kill -9 between two steps: nothing but the steps themselves may rely on `except` or `finally`."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_every_step_of_a_promotion_may_be_the_last(served: Path, tmp_path: Path, step: str, after: bool) -> None:
+    project = copy_of(served, tmp_path / "project")
+    image = drop(project, 1)[0]
+    commit = git(project, "commit-tree", "HEAD^{tree}", "-p", "burnish@v0.1.0^{commit}", "-m", "challenger")
+    bundle = champion.current(project)
+    assert bundle is not None
+    champion.install(project, "v0.2.0", lambda folder: (folder / INDEX).write_bytes((bundle / INDEX).read_bytes()))
+    run = records.Run(
+        "20260101T000000Z", "promoted", "better", new=1, champion="v0.2.0", commit=commit, branch="retrain/day"
+    )
+    files = {"normal/" + image.name: hashlib.sha256(image.read_bytes()).hexdigest()}
+    decision = records.Decision(run, files, str(project / "data/inbox"), "burnish", "why")
+    records.write_journal(project, decision)
+    place, _, name = step.rpartition(".")
+    target = {"": once, "tags": tags, "champion": champion, "records": records}[place]
+    real = getattr(target, name)
+
+    def dies(*arguments: object) -> None:
+        if after:
+            real(*arguments)
+        raise Killed
+
+    with patch.object(target, name, dies), pytest.raises(Killed):
+        once.carry_out_interrupted(project, print)
+    assert champion.version(project) in ("v0.1.0", "v0.2.0")
+    once.carry_out_interrupted(project, print)
+    assert champion.version(project) == tags.champion(project, "burnish") == "v0.2.0"
+    assert git(project, "rev-parse", "retrain/day") == commit
+    assert not image.exists()
+    assert (project / paths.RETRAIN / "taken" / run.id / "normal" / image.name).is_file()
+    assert [one["id"] for one in records.history(project)].count(run.id) == 1
+    assert records.read_journal(project) is None
+    assert git(project, "tag", "--list", "burnish#champion#*").split() == ["burnish#champion#1", "burnish#champion#2"]

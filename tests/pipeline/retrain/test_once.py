@@ -1,0 +1,212 @@
+"""Whole runs of retraining on a toy project, each as the command that a user types."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from pipeline import champion, paths
+from pipeline.retrain import records
+from tests.conftest import change_params
+from tests.pipeline.retrain.conftest import Retrain, drop
+from tests.pipeline.retrain.toy import git, picture
+
+
+def last(project: Path) -> dict[str, Any]:
+    return records.history(project)[-1]
+
+
+def untouched(project: Path) -> tuple[str, str, str]:
+    """What a developer would notice: the commit, the branch, and changed files."""
+    return (
+        git(project, "rev-parse", "HEAD"),
+        git(project, "branch", "--show-current"),
+        git(project, "status", "--short"),
+    )
+
+
+def test_the_commit_as_it_is_becomes_the_first_champion(served: Path) -> None:
+    assert last(served)["result"] == "promoted"
+    assert last(served)["reason"] == "the first champion"
+    folder = champion.current(served)
+    assert folder is not None and folder.name == "v0.1.0"
+    commit = champion.commit_of(folder)
+    assert git(served, "rev-parse", "burnish@v0.1.0^{commit}") == commit
+    assert git(served, "rev-parse", "burnish#champion#1^{commit}") == commit
+    assert git(served, "rev-parse", f"{commit}^") == git(served, "rev-parse", "main")
+    tracked = yaml.safe_load(git(served, "show", f"{commit}:data/own.dvc"))
+    assert tracked["outs"][0]["nfiles"] == 84
+    assert untouched(served)[1:] == ("main", "")
+
+
+def test_nothing_new_is_said_and_done(project: Path, retrain: Retrain) -> None:
+    before = untouched(project)
+    done = retrain(project, PREFECT_API_URL="http://127.0.0.1:1/api")  # no server is needed to find that out
+    assert done.returncode == 0, done.stderr
+    assert "the inbox is empty" in done.stdout
+    assert last(project)["result"] == "nothing new"
+    assert not (project / paths.WORKTREE).exists()
+    assert untouched(project) == before
+
+
+def test_good_images_are_promoted_bad_ones_held_and_old_ones_known(project: Path, retrain: Retrain) -> None:
+    """The three ends of a run, one after another, as a schedule would meet them."""
+    before = untouched(project)
+    promoted = _promoted(project, retrain)
+    _held(project, retrain, promoted)
+    _known(project, retrain)
+    assert untouched(project) == before
+    assert "v0.2.0" in retrain(project, "retrain", "--history").stdout
+
+
+def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
+    drop(project, 8)
+    picture(project / "data/own/normal/of the developer.png", 100, 77)  # the pool is the champion's, not this folder
+    (project / "data/own/normal/of the developer.png").unlink()
+    done = retrain(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = last(project)
+    assert (run["result"], run["new"], run["champion"]) == ("promoted", 8, "v0.2.0"), run
+    assert champion.version(project) == "v0.2.0"
+    assert (
+        git(project, "rev-parse", run["branch"])
+        == run["commit"]
+        == git(project, "rev-parse", "burnish@v0.2.0^{commit}")
+    )
+    assert git(project, "rev-parse", f"{run['commit']}^") == git(project, "rev-parse", "burnish@v0.1.0^{commit}")
+    tracked = yaml.safe_load(git(project, "show", f"{run['commit']}:data/own.dvc"))
+    assert tracked["outs"][0]["nfiles"] == 92
+    metrics = json.loads(git(project, "show", f"{run['commit']}:data/metrics/metrics.json"))
+    assert metrics == json.loads((project / paths.WORKTREE / paths.METRICS).read_text())
+    assert not list((project / "data/inbox").rglob("*.png"))
+    assert len(list((project / paths.RETRAIN / "taken" / run["id"]).rglob("*.png"))) == 8
+    pages = {path.name for path in records.folder_of(project, run["id"]).iterdir()}
+    assert {"diff.html", "diff.md", "run.json", "pipeline.log"} <= pages
+    return run
+
+
+def _held(project: Path, retrain: Retrain, promoted: dict[str, Any]) -> None:
+    """Bright images among the good ones hide bright defects."""
+    drop(project, 30, level=122, seed=7000)
+    done = retrain(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = last(project)
+    assert run["result"] == "held", run
+    assert "tile/pca:image_auroc changed by -" in run["reason"]
+    assert "which breaks image_auroc>=-0.01" in done.stdout
+    assert champion.version(project) == "v0.2.0"
+    assert git(project, "rev-parse", promoted["branch"]) == promoted["commit"]
+    assert not list((project / "data/inbox").rglob("*.png"))
+    assert len(list((project / paths.RETRAIN / "held" / run["id"]).rglob("*.png"))) == 30
+
+
+def _known(project: Path, retrain: Retrain) -> None:
+    """Dropped again: what was promoted is known, what was held would be judged again, so it is not put back here."""
+    drop(project, 8)
+    (project / "data/inbox/normal/cut.png").write_bytes(drop(project, 1, seed=5000)[0].read_bytes()[:60])
+    done = retrain(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = last(project)
+    assert (run["result"], run["known"]) == ("nothing new", 8)
+    assert list(run["left"]) == ["normal/cut.png"]
+    assert [path.name for path in (project / "data/inbox").rglob("*.png")] == ["cut.png"]
+
+
+def test_a_failure_leaves_champion_and_inbox_as_they_were(project: Path, retrain: Retrain) -> None:
+    drop(project, 3)
+    (project / paths.RETRAIN / "worktree").mkdir()  # what another program left there is no worktree
+    params = project / "params.yaml"
+    change_params(project, {"retrain": {"timeout_minutes": 0.001}})
+    done = retrain(project)
+    assert done.returncode == 1
+    assert done.stderr.count("burnish: error:") == 1
+    assert "retrain.timeout_minutes = 0.001" in done.stderr
+    assert last(project)["result"] == "failed"
+    assert champion.version(project) == "v0.1.0"
+    assert len(list((project / "data/inbox").rglob("*.png"))) == 3
+    git(project, "checkout", "--quiet", str(params))
+
+
+def test_a_rollback_lets_an_older_champion_serve_though_its_bundle_is_gone(project: Path, retrain: Retrain) -> None:
+    done = retrain(project, "retrain", "--once", "--force")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert champion.version(project) == "v0.2.0"
+    old = {path.relative_to(project): path.read_bytes() for path in _files(project, "v0.1.0")}
+    for path in _files(project, "v0.1.0"):
+        path.unlink()
+    (champion.store(project) / "v0.1.0" / "bundle.json").unlink(missing_ok=True)
+    champion.prune(project, keep=1)
+    assert champion.versions(project) == ["v0.2.0"]
+    done = retrain(project, "rollback")
+    assert done.returncode == 0, done.stderr
+    assert champion.version(project) == "v0.1.0"
+    assert {path.relative_to(project): path.read_bytes() for path in _files(project, "v0.1.0")} == old
+    assert last(project)["result"] == "rolled back"
+    for arguments, words in (
+        (("rollback",), "there is no version before v0.1.0; there are: v0.1.0, v0.2.0"),
+        (("rollback", "v0.1.0"), "burnish@v0.1.0 serves already"),
+        (("rollback", "v7"), "there is no version 'v7' of burnish"),
+    ):
+        refused = retrain(project, *arguments)
+        assert refused.returncode == 1
+        assert words in refused.stderr
+    assert retrain(project, "rollback", "burnish@v0.2.0").returncode == 0
+    assert champion.version(project) == "v0.2.0"
+
+
+def _files(project: Path, version: str) -> list[Path]:
+    return sorted(path for path in (champion.store(project) / version).rglob("*.safetensors"))
+
+
+def test_a_clone_that_knows_the_champion_by_its_tag_makes_its_bundle_anew(project: Path, retrain: Retrain) -> None:
+    import shutil
+
+    shutil.rmtree(champion.store(project))
+    done = retrain(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert champion.version(project) == "v0.1.0"
+    assert last(project)["result"] == "nothing new"
+
+
+def test_the_challenger_goes_on_from_the_commit_that_holds_more(project: Path, retrain: Retrain) -> None:
+    """A developer's commit on top of the champion's is taken up; one beside it is not, and that is said."""
+    (project / "notes.txt").write_text("beside")
+    git(project, "add", "notes.txt")
+    git(project, "commit", "--quiet", "-m", "beside")
+    drop(project, 2)
+    assert retrain(project).returncode == 0
+    run = last(project)
+    assert "merge the champion's branch to take up both" in run["notes"][0]
+    assert "notes.txt" not in git(project, "ls-tree", "--name-only", run["commit"]).split()
+    git(project, "merge", "--quiet", "--no-edit", run["branch"])
+    drop(project, 2, seed=5100)
+    done = retrain(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    merged = last(project)
+    assert merged["notes"] == []
+    assert "notes.txt" in git(project, "ls-tree", "--name-only", merged["commit"]).split()
+    manifest = pd.read_parquet(project / paths.WORKTREE / paths.MANIFEST)
+    assert len(manifest) == 88
+
+
+def test_refusals_are_one_line(project: Path, retrain: Retrain) -> None:
+    drop(project, 1)
+    for changes, words in (
+        ({"data": {"folder": str(project / "data/own")}}, None),  # the champion's params.yaml counts, not this one's
+        ({"retrain": {"gate": "image_auroc>0"}}, "is no rule of a gate"),
+        ({"retrain": {"inbox": 3}}, "retrain.inbox"),
+    ):
+        change_params(project, changes)
+        done = retrain(project)
+        if words is not None:
+            assert done.returncode == 1
+            assert words in done.stderr
+            assert done.stderr.count("\n") == 1
+        git(project, "checkout", "--quiet", "params.yaml")
+    for arguments in ((), ("--once", "--every", "5m"), ("--every", "5m", "--force")):
+        assert retrain(project, "retrain", *arguments).returncode == 2
+    assert "write a number and s, m, h or d" in retrain(project, "retrain", "--every", "soon").stderr

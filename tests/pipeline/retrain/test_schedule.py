@@ -1,0 +1,55 @@
+"""Intervals, and schedules that were missed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline.retrain.schedule import made_up_for, parse_interval
+from stages.types import UserError
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("1d", 86400), (" 2 m ", 120)]
+)
+def test_intervals(text: str, seconds: float) -> None:
+    assert parse_interval(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "0m", "-5m", "5 weeks", "1e3s"])
+def test_what_is_no_interval(text: str) -> None:
+    with pytest.raises(UserError, match="write a number and s, m, h or d"):
+        parse_interval(text)
+
+
+def run(hour: float, result: str = "nothing new") -> dict[str, str]:
+    return {"id": (NOON + timedelta(hours=hour - 12)).strftime("%Y%m%dT%H%M%SZ"), "result": result}
+
+
+def test_of_missed_schedules_one_runs() -> None:
+    """Asleep from 8 to 12 with a run every hour: the one of 9 runs at 12, those of 10 and 11 need not."""
+    history = [run(8)]
+    assert not made_up_for(history, NOON - timedelta(hours=3), NOON)
+    history.append(run(12))
+    after = NOON + timedelta(seconds=30)
+    assert made_up_for(history, NOON - timedelta(hours=2), after)
+    assert made_up_for(history, NOON - timedelta(hours=1), after)
+
+
+def test_a_run_in_time_is_never_passed_over() -> None:
+    assert not made_up_for([run(11), run(11.5)], NOON, NOON + timedelta(seconds=3))
+
+
+def test_runs_of_the_future_do_not_count_after_the_clock_went_back() -> None:
+    assert not made_up_for([run(13), run(14)], NOON, NOON + timedelta(seconds=3))
+
+
+def test_failed_runs_make_up_for_nothing() -> None:
+    assert not made_up_for([run(11, "failed"), run(11, "rolled back")], NOON - timedelta(hours=2), NOON)
+
+
+def test_a_second_run_of_one_second_is_read() -> None:
+    assert made_up_for([{"id": "20260101T110000Z-2", "result": "held"}], NOON - timedelta(hours=2), NOON)
