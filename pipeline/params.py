@@ -95,6 +95,11 @@ class Params(Config):
         """What is scored: the detectors, and their fusion."""
         return (*self.detectors, *((paths.FUSION,) if self.fused_detectors else ()))
 
+    @property
+    def decides(self) -> str:
+        """Whose verdict counts where nobody says: the fusion, or the first detector where there is none."""
+        return paths.FUSION if self.fused_detectors else self.detectors[0]
+
     def detector(self, name: str) -> DetectorConfig:
         """The section of one detector."""
         section: DetectorConfig = getattr(self, name)

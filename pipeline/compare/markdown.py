@@ -53,9 +53,8 @@ def _figures(rows: Sequence[Row]) -> Iterator[str]:
     """A line a detector, a column a figure; those that did not move in one line below."""
     same = words.unchanged(rows)
     moved: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in rows:
-        if (row.category, row.detector) not in same:
-            moved.setdefault((row.category, row.detector), {})[row.metric] = row
+    for row in words.compared(rows):
+        moved.setdefault((row.category, row.detector), {})[row.metric] = row
     if moved:
         metrics = [metric for metric in (*PAIRED, *PLAIN) if any(metric in found for found in moved.values())]
         yield "| | " + " | ".join(words.NAMES[metric] for metric in metrics) + " |"

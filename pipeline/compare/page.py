@@ -40,7 +40,7 @@ def page(
     return environment.from_string(template).render(
         diff=diff,
         words=words,
-        rows=[row for row in rows if (row.category, row.detector) not in same],
+        rows=words.compared(rows),
         same=same,
         notes=[*words.notes(diff), *words.reasons(rows)],
         summary=words.verdict_line(diff),

@@ -21,6 +21,8 @@ RATES = {"escape_rate": (1, 0), "overkill_rate": (0, 1)}
 PAIRED = (*paired.AREAS, *RATES)
 SAME = "the same scores and decisions"
 """The reason of rows that no image tells apart."""
+ONE_SIDED = ("only in A", "only in B")
+"""Reasons of rows of a detector that the other side does not have."""
 PLAIN = ("pixel_auroc", "aupro")
 """Figures that image scores do not give: compared as they stand in metrics.json."""
 
@@ -178,7 +180,7 @@ def _same(pair: Match) -> bool:
 
 def _only_in_one(a: Side, b: Side, key: Key) -> str | None:
     there = [key in side.predictions or key[1] in side.metrics.get(key[0], {}) for side in (a, b)]
-    return None if all(there) else f"only in {'A' if there[0] else 'B'}"
+    return None if all(there) else ONE_SIDED[not there[0]]
 
 
 def _why_no_pairs(a: Side, b: Side, key: Key) -> str:

@@ -29,7 +29,7 @@ def show(
     for line in words.notes(diff):
         console.print(Text(line, style="yellow"))
     same = words.unchanged(rows)
-    moved = [row for row in rows if (row.category, row.detector) not in same]
+    moved = words.compared(rows)
     if moved:
         console.print()
         console.print(_figures(moved))

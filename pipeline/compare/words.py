@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.compare.changes import DataChanges, Images
 from pipeline.compare.diff import Diff
 from pipeline.compare.flips import KINDS, Flip
-from pipeline.compare.rows import RATES, SAME, Row
+from pipeline.compare.rows import ONE_SIDED, RATES, SAME, Row
 from pipeline.compare.sides import Key
 
 NAMES = {
@@ -82,13 +82,27 @@ def unchanged(rows: Sequence[Row]) -> list[Key]:
     return [key for key in same if key not in moved]
 
 
+def compared(rows: Sequence[Row]) -> list[Row]:
+    """Rows worth a line: without detectors that are the same on both sides, or on one side alone."""
+    same = unchanged(rows)
+    return [row for row in rows if (row.category, row.detector) not in same and not _one_sided(row)]
+
+
+def _one_sided(row: Row) -> bool:
+    return row.reason in ONE_SIDED
+
+
 def reasons(rows: Sequence[Row]) -> list[str]:
     """Why rows are not comparable or have no interval, one line a reason, with who it is about."""
     about: dict[str, dict[str, None]] = {}
     for row in rows:
-        if row.reason is not None and row.verdict in ("not comparable", "no interval"):
+        if _one_sided(row):
+            if row.metric == "image_auroc":
+                area = value(row.metric, row.b if row.a is None else row.a)
+                about.setdefault(str(row.reason), {})[f"{row.category}/{row.detector} (AUROC {area})"] = None
+        elif row.reason is not None and row.verdict in ("not comparable", "no interval"):
             about.setdefault(row.reason, {})[f"{row.category}/{row.detector}"] = None
-    every = {f"{row.category}/{row.detector}" for row in rows}
+    every = {f"{row.category}/{row.detector}" for row in rows if not _one_sided(row)}
     return [
         f"{'all detectors' if set(names) == every else ', '.join(names)}: {reason}" for reason, names in about.items()
     ]
@@ -153,6 +167,9 @@ def verdict_line(diff: Diff) -> list[str]:
     lines = []
     for category, detector in diff.headline.items():
         rows = [row for row in diff.rows if (row.category, row.detector) == (category, detector)]
+        if rows and _one_sided(rows[0]):
+            lines.append(f"{category}/{detector}: {rows[0].reason}, so nothing to compare it with")
+            continue
         parts = [_in_words(row) for row in rows if row.metric in ("image_auroc", *RATES)]
         lines.append(f"{category}/{detector}: {'; '.join(parts)}")
     return lines

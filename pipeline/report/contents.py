@@ -70,7 +70,7 @@ def _category(
         "id": identifier,
         "name": name,
         "sections": SECTIONS,
-        "headline": figures.headline(metrics),
+        "headline": figures.headline(metrics, params.decides),
         "warnings": figures.warnings(metrics),
         "results": figures.results(metrics),
         "thresholds": figures.thresholds(metrics),

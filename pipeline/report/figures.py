@@ -49,8 +49,8 @@ class Headline:
     killed: str
     """Share of good parts rejected, or a dash."""
     killed_words: str
-    floor: str
-    """What the best floor reaches, in words."""
+    others: str
+    """What the best of the other detectors and of the floors reach, in words."""
 
 
 def ranked(metrics: Metrics) -> list[str]:
@@ -58,28 +58,30 @@ def ranked(metrics: Metrics) -> list[str]:
     return [cells[1].removesuffix(" floor") for _, cells in tables.rows({"": metrics})]
 
 
-def headline(metrics: Metrics) -> Headline:
-    order = ranked(metrics)
-    best, values = order[0], metrics[order[0]]
+def headline(metrics: Metrics, decides: str) -> Headline:
+    """Figures of the detector whose verdict counts, which is no choice made on the test images."""
+    values = metrics[decides]
     bad, good = values["n_test_defect"], values["n_test_normal"]
-    floors = [name for name in order if name in FLOORS and name != best]
+    others = [name for name in ranked(metrics) if name != decides]
     return Headline(
-        detector=best,
+        detector=decides,
         auroc=number(values["image_auroc"]),
         interval=interval(values["image_auroc_ci"]) or values["reasons"].get("image_auroc_ci", ""),
         escaped=percent(values["escape_rate"]),
         escaped_words=_of(values, "escape_rate", counted(bad, "defect"), "defects"),
         killed=percent(values["overkill_rate"]),
         killed_words=_of(values, "overkill_rate", counted(good, "good part"), "good parts"),
-        floor=_floor(floors, metrics),
+        others=_others(others, metrics),
     )
 
 
-def _floor(floors: Sequence[str], metrics: Metrics) -> str:
-    if not floors or metrics[floors[0]]["image_auroc"] is None:
-        return ""
-    values = metrics[floors[0]]
-    return f"{floors[0]}, the best floor, reaches {with_interval(values['image_auroc'], values['image_auroc_ci'])}"
+def _others(order: Sequence[str], metrics: Metrics) -> str:
+    best = [next((name for name in order if (name in FLOORS) == floor), None) for floor in (False, True)]
+    said = []
+    for name, what in zip(best, ("the best other detector", "the best floor"), strict=True):
+        if name is not None and (area := metrics[name]["image_auroc"]) is not None:
+            said.append(f"{name}, {what}, reaches {with_interval(area, metrics[name]['image_auroc_ci'])}")
+    return "; ".join(said)
 
 
 def _of(values: Values, name: str, all_of: str, plural: str) -> str:

@@ -71,6 +71,18 @@ def test_terminal_says_why(sides: tuple[Side, Side]) -> None:
     assert "flips: not known: no test image of which both sides have predictions" in text
 
 
+def test_detectors_of_one_side_are_a_line_and_no_rows() -> None:
+    a, b = toy.run(), toy.run(seed=1)
+    fewer = toy.Run(a.manifest, {key: values for key, values in a.scores.items() if key[1] == "pca"})
+    diff = compare(toy.side(fewer), toy.side(b), resamples=100)
+    area = next(row.b for row in diff.rows if (row.detector, row.metric) == ("knn", "image_auroc"))
+    for text in (terminal(diff), markdown(diff)):
+        assert f"tile/knn (AUROC {area:.3f}): only in B" in " ".join(text.split())
+    assert "knn" not in {row.detector for row in words.compared(diff.rows)}
+    assert "pca" in {row.detector for row in words.compared(diff.rows)}
+    assert words.verdict_line(diff) == ["tile/knn: only in B, so nothing to compare it with"]
+
+
 def test_markdown(sides: tuple[Side, Side]) -> None:
     diff = compare(*sides, resamples=100)
     breaches = judge(diff, Rule.parse("tile/knn:image_auroc<=0"))

@@ -47,18 +47,23 @@ def test_no_threshold_is_said() -> None:
     table = figures.thresholds(metrics)
     assert table.head == ["detector", "threshold", "FPR@95"]
     assert table.notes == ["There are no thresholds: no good validation images to set a threshold from."]
-    head = figures.headline(metrics)
+    head = figures.headline(metrics, "ear")
     assert (head.escaped, head.escaped_words) == ("–", "no good validation images to set a threshold from")
     assert figures.warnings(metrics) == ["no good validation images to set a threshold from"]
 
 
-def test_the_headline_is_the_best_but_no_floor_while_there_is_another() -> None:
+def test_the_headline_is_of_the_detector_that_decides() -> None:
     good, poor = measured(scores=LABELS * 9.0 + np.arange(8) / 9), measured()
-    assert figures.headline({"pca": good, "ear": poor}).detector == "ear"
-    assert figures.headline({"pca": good, "ear": poor}).floor == "pca, the best floor, reaches 1.000 [1.000 to 1.000]"
-    assert figures.headline({"knn": good, "ear": poor}).detector == "knn"
-    only = figures.headline({"pca": good})
-    assert (only.detector, only.floor) == ("pca", "")
+    metrics = {"pca": good, "knn": good, "ear": poor}
+    head = figures.headline(metrics, "ear")
+    assert head.detector == "ear"
+    reached = "reaches 1.000 [1.000 to 1.000]"
+    assert head.others == f"knn, the best other detector, {reached}; pca, the best floor, {reached}"
+    assert figures.headline({"pca": good, "ear": poor}, "pca").others.startswith(
+        "ear, the best other detector, reaches 0."
+    )
+    only = figures.headline({"pca": good}, "pca")
+    assert (only.detector, only.others) == ("pca", "")
     assert only.killed_words.startswith("0 of 4 good parts, 0.0% to ")
 
 
@@ -67,8 +72,8 @@ def test_one_class_is_said() -> None:
     assert figures.results(metrics).notes[0].startswith("No ")
     assert "no defect images in the test split" in " ".join(figures.results(metrics).notes)
     assert figures.types(metrics) == "There are no defects among the test images."
-    assert figures.headline(metrics).auroc == "–"
-    assert figures.headline(metrics).escaped_words == "no defect images in the test split"
+    assert figures.headline(metrics, "ear").auroc == "–"
+    assert figures.headline(metrics, "ear").escaped_words == "no defect images in the test split"
 
 
 def test_floors_are_set_apart() -> None:
