@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline import exit_codes
 from pipeline.compare.diff import Diff, compare
-from pipeline.compare.gate import BREACH, Breach, Rule, judge
+from pipeline.compare.gate import BREACH, Breach, judge
+from pipeline.compare.rules import Rule
 from pipeline.compare.sides import Side, read_side
 from stages.types import UserError
 

@@ -9,7 +9,8 @@ from pipeline.compare import words
 from pipeline.compare.diff import Diff
 from pipeline.compare.flips import Flip
 from pipeline.compare.gate import Breach
-from pipeline.compare.rows import PAIRED, PLAIN, Row
+from pipeline.compare.rows import PLAIN, Row
+from pipeline.compare.rules import PAIRED
 from stages.detectors.registry import FLOORS
 
 PARAMS_OPEN = 5

@@ -11,14 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.compare.matching import Match
+from pipeline.compare.rules import PAIRED, RATES
 from pipeline.compare.sides import Key, Side
 from stages.score import paired
 from stages.score.delong import delong
 
 Verdict = Literal["better", "worse", "no difference shown", "not comparable", "no interval"]
-RATES = {"escape_rate": (1, 0), "overkill_rate": (0, 1)}
-"""Share of the images of this label that get this decision."""
-PAIRED = (*paired.AREAS, *RATES)
 SAME = "the same scores and decisions"
 """The reason of rows that no image tells apart."""
 ONE_SIDED = ("only in A", "only in B")

@@ -10,7 +10,8 @@ from typing import Any
 from pipeline.compare.changes import DataChanges, Images
 from pipeline.compare.diff import Diff
 from pipeline.compare.flips import KINDS, Flip
-from pipeline.compare.rows import ONE_SIDED, RATES, SAME, Row
+from pipeline.compare.rows import ONE_SIDED, SAME, Row
+from pipeline.compare.rules import RATES
 from pipeline.compare.sides import Key
 
 NAMES = {

@@ -40,7 +40,7 @@ class RetrainConfig(Config):
     @field_validator("gate")
     @classmethod
     def _parses(cls, value: str) -> str:
-        from pipeline.compare.gate import Rule
+        from pipeline.compare.rules import Rule
 
         try:
             Rule.parse(value)

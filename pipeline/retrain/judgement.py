@@ -29,9 +29,10 @@ def judge_challenger(folder: Path, champion: str, params: Params, out: Path) -> 
     `out` gets diff.html and diff.md.
     """
     from pipeline.compare.diff import compare
-    from pipeline.compare.gate import Rule, judge
+    from pipeline.compare.gate import judge
     from pipeline.compare.markdown import markdown
     from pipeline.compare.page import page
+    from pipeline.compare.rules import Rule
     from pipeline.compare.sides import read_side
 
     score, gate = params.score, params.retrain.gate

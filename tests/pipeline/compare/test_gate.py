@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.compare.diff import Diff, compare
-from pipeline.compare.gate import Rule, judge
+from pipeline.compare.gate import judge
+from pipeline.compare.rules import Rule
 from stages.types import UserError
 from tests.pipeline.compare import toy
 

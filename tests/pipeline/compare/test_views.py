@@ -15,9 +15,10 @@ from rich.console import Console
 
 from pipeline.compare import words
 from pipeline.compare.diff import compare
-from pipeline.compare.gate import Rule, judge
+from pipeline.compare.gate import judge
 from pipeline.compare.markdown import markdown
 from pipeline.compare.page import page
+from pipeline.compare.rules import Rule
 from pipeline.compare.sides import Side
 from pipeline.compare.terminal import show
 from tests.pipeline.compare import toy
