@@ -26,6 +26,7 @@ SUMMARY = {
     "data": {"manifest_images_per_s", "loader_to_model_ratio"},
     "audit": {"seconds_10k"},
     "diff": {"seconds_10k", "peak_mb", "coverage_95"},
+    "retrain": {"nothing_new_s", "new_s", "cold_s", "cost_ratio"},
     "report": {"seconds_1k", "file_mb"},
     "predict": {"model_time_fraction", "rss_growth_mb", "images_per_s"},
     "incremental": {"items_added", "items_computed", "cost_ratio"},

@@ -12,9 +12,9 @@ from prefect.states import Cancelled, Completed, Failed
 
 from pipeline.params import load_params
 from pipeline.project import find_root
-from pipeline.retrain.once import Busy, retrain_once
-from pipeline.retrain.records import folder_of, history
-from pipeline.retrain.schedule import made_up_for
+from pipeline.retrain.once import retrain_once
+from pipeline.retrain.promotion import Busy
+from pipeline.retrain.records import folder_of, history, made_up_for, markdown
 from stages.types import UserError
 
 RETRY_DELAY_S = 60
@@ -48,11 +48,5 @@ def _show(root: Path, run: dict[str, Any]) -> None:
     from prefect.artifacts import create_markdown_artifact
 
     diff = folder_of(root, run["id"]) / "diff.md"
-    drift = [line for one in run["drift"].values() for line in one["lines"]]
-    lines = [
-        f"**{run['result']}**: {run['reason']}",
-        "",
-        *(f"- {line}" for line in (*run["notes"], *run["gate"], *drift)),
-    ]
-    text = "\n".join([*lines, "", diff.read_text("utf-8") if diff.is_file() else ""])
+    text = markdown(run) + ("\n" + diff.read_text("utf-8") if diff.is_file() else "")
     create_markdown_artifact(text, key="retrain", description=f"retraining {run['id']}")

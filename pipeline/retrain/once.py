@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,19 +11,15 @@ from typing import Any
 from pipeline import champion, paths
 from pipeline.params import Params, load_params
 from pipeline.retrain import records, tags
-from pipeline.retrain.git import advance, git, is_ancestor
+from pipeline.retrain.git import git, is_ancestor
 from pipeline.retrain.inbox import Inbox, holds_files, look, pause
 from pipeline.retrain.notify import notify
+from pipeline.retrain.promotion import Say, carry_out, carry_out_interrupted, finish, only_retraining, restore
 from pipeline.retrain.records import Decision, Run
 from pipeline.retrain.worktree import Worktree, absolute
 from stages.types import UserError
 
-Say = Callable[[str], None]
 FIRST = "the first champion"
-
-
-class Busy(UserError):
-    """Another retraining or rollback of this project is at work."""
 
 
 def retrain_once(root: Path, *, force: bool = False, say: Say = print) -> Run:
@@ -66,28 +58,6 @@ def _one(root: Path, params: Params, force: bool, say: Say) -> Run:
     return run
 
 
-@contextmanager
-def only_retraining(root: Path) -> Iterator[None]:
-    """One retraining or rollback of a project at a time, scheduled or by hand; the lock goes with the process.
-
-    Raises:
-        Busy: another one is at work.
-    """
-    path = root / paths.RETRAIN / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise Busy(f"a retraining (process {holder}) is at work in {root}: wait for it to end") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
 def _attempt(root: Path, params: Params, run: Run, force: bool, say: Say) -> Run:
     champion_commit = _champion_commit(root, params, say)
     inbox = absolute(root, params.retrain.inbox)
@@ -105,13 +75,13 @@ def _attempt(root: Path, params: Params, run: Run, force: bool, say: Say) -> Run
         return _nothing(root, run, inbox, found)
     run = replace(run, new=len(found.new))
     say(f"{run.new} new files; training a challenger (log: {_log(root, run).relative_to(root)})")
-    _train(tree, inbox, found, _log(root, run), params)
+    _train(tree, inbox, found, _log(root, run), params, say)
     out = records.folder_of(root, run.id)
     run, promote = _judge(tree, run, champion_commit, found, params, out)
     _keep_report(tree, out)
     for line in (*run.gate, *(line for one in run.drift.values() for line in one["lines"])):
         say(line)
-    return _decide(root, tree, run, found, promote, params, say)
+    return _decide(root, tree, run, found, promote, params)
 
 
 def _champion_commit(root: Path, params: Params, say: Say) -> str | None:
@@ -119,8 +89,6 @@ def _champion_commit(root: Path, params: Params, say: Say) -> str | None:
     if folder := champion.current(root):
         return champion.commit_of(folder)
     if known := tags.champion(root, params.retrain.model):
-        from pipeline.retrain.rollback import restore
-
         say(f"making the bundle of the champion {known} anew")
         restore(root, params, known)
         champion.switch(root, known)
@@ -159,11 +127,11 @@ def _look(tree: Worktree, inbox: Path, params: Params) -> Inbox:
     return look(inbox, data, known, pause(params.retrain.settle_s))
 
 
-def _train(tree: Worktree, inbox: Path, found: Inbox, log: Path, params: Params) -> None:
+def _train(tree: Worktree, inbox: Path, found: Inbox, log: Path, params: Params, say: Say) -> None:
     went = tree.take(inbox, found.new)
     if tree.params.data.source == "folder":
         tree.track_pool()
-    tree.run(log, params.retrain.timeout_minutes * 60)
+    tree.run(log, params.retrain.timeout_minutes * 60, say)
     if not went:
         return
     import pandas as pd
@@ -198,7 +166,7 @@ def _judge(
     return replace(run, reason=reason, gate=judgement.gate, drift=told), judgement.promote and why is None
 
 
-def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, params: Params, say: Say) -> Run:
+def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, params: Params) -> Run:
     """Write down what is to happen, then let it happen: from here on a kill is made good by the next run."""
     inbox, model = absolute(root, params.retrain.inbox), params.retrain.model
     message = ""
@@ -217,30 +185,7 @@ def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, p
     files = {drop.path: drop.sha256 for drop in (*found.new, *found.known)}
     decision = Decision(run, files, str(inbox), model, message)
     records.write_journal(root, decision)
-    return _carry_out(root, decision)
-
-
-def carry_out_interrupted(root: Path, say: Say) -> None:
-    """Carry out a decision that a kill interrupted. What was not decided yet leaves nothing behind but its log."""
-    if decision := records.read_journal(root):
-        say(f"carrying out what run {decision.run.id} had decided: {decision.run.result}")
-        _carry_out(root, decision)
-
-
-def _carry_out(root: Path, decision: Decision) -> Run:
-    """Every step does nothing where it was done before."""
-    run = decision.run
-    if run.result == "promoted":
-        assert run.commit and run.branch and run.champion
-        run = replace(run, branch=advance(root, run.branch, run.commit))
-        tags.register(root, decision.model, str(run.champion), str(run.commit), decision.message)
-        champion.switch(root, str(run.champion))
-        tags.assign(root, decision.model, str(run.champion), decision.message)
-    kind = "taken" if run.result == "promoted" else "held"
-    records.move_aside(root, kind, run.id, Path(decision.inbox), decision.files)
-    _finish(root, run)
-    records.clear_journal(root)
-    return run
+    return carry_out(root, decision)
 
 
 def _nothing(root: Path, run: Run, inbox: Path, found: Inbox) -> Run:
@@ -248,16 +193,8 @@ def _nothing(root: Path, run: Run, inbox: Path, found: Inbox) -> Run:
     reasons = [f"{len(found.known)} files were there already"] if found.known else []
     reasons += [f"{len(found.left)} files stay in the inbox"] if found.left else []
     run = replace(run, result="nothing new", reason="; ".join(reasons) or "the inbox is empty", ended=_now())
-    _finish(root, run)
+    finish(root, run)
     return run
-
-
-def _finish(root: Path, run: Run) -> None:
-    records.remember(root, run)
-    if run.result != "nothing new":
-        from pipeline.stage_io.saving import write_json
-
-        write_json(records.folder_of(root, run.id) / "run.json", run.to_json())
 
 
 def _keep_report(tree: Worktree, out: Path) -> None:

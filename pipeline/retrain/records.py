@@ -52,6 +52,15 @@ def summary(run: Mapping[str, Any]) -> str:
     return f"{run['id']}  {run['result']:<11}  {run['champion'] or '-':<7}  {run['reason']}"
 
 
+def markdown(run: Mapping[str, Any]) -> str:
+    """A run for people to read: what became of it, and why."""
+    drift = [line for one in run["drift"].values() for line in one["lines"]]
+    left = [f"left in the inbox: `{name}`: {why}" for name, why in run["left"].items()]
+    lines = [f"**{run['result']}**: {run['reason']}", "", f"{run['champion'] or 'No champion'} serves.", ""]
+    lines += [f"- {line}" for line in (*run["notes"], *run["gate"], *drift, *left)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def run_id(root: Path, now: datetime) -> str:
     """A name that no run has yet, also where the clock was set back."""
     name, number = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ"), 1
@@ -92,6 +101,18 @@ def remember(root: Path, run: Run) -> None:
         file.write(("\n" if broken else "") + json.dumps(run.to_json(), sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def made_up_for(history: Sequence[dict[str, Any]], expected: datetime, now: datetime) -> bool:
+    """Whether a run that should have started at `expected` is late, and one has started since: it need not run then.
+
+    Runs of the future, after the clock was set back, and failed ones do not count.
+    """
+    return any(expected < _started(one) <= now for one in history if one["result"] not in ("failed", "rolled back"))
+
+
+def _started(run: dict[str, Any]) -> datetime:
+    return datetime.strptime(run["id"][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)

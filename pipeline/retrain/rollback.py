@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline import champion
-from pipeline.params import Params, load_params
+from pipeline.params import load_params
 from pipeline.retrain import records, tags
 from pipeline.retrain.notify import notify
-from pipeline.retrain.once import Say, carry_out_interrupted, only_retraining
-from pipeline.retrain.worktree import Worktree
+from pipeline.retrain.promotion import Say, carry_out_interrupted, only_retraining, restore
 from stages.types import UserError
 
 
@@ -43,20 +42,6 @@ def rollback(root: Path, tag: str | None, say: Say = print) -> str:
         records.remember(root, run)
         notify(root, run)
         return chosen
-
-
-def restore(root: Path, params: Params, version: str) -> None:
-    """Make a version's bundle anew from its commit and DVC's cache (or remote); it does not serve yet.
-
-    Raises:
-        UserError: its results are in neither.
-    """
-    from pipeline.bundle import make_bundle
-
-    tree = Worktree(root)
-    tree.prepare(tags.commit_of(root, params.retrain.model, version))
-    tree.fetch_outputs()
-    champion.install(root, version, lambda folder: make_bundle(tree.params, tree.folder, folder))
 
 
 def _before(root: Path, model: str, serves: str | None) -> str:

@@ -8,11 +8,10 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from pipeline import paths, server
 from pipeline.params import load_params
@@ -92,18 +91,6 @@ def _watched(api: str) -> Iterator[threading.Event]:
     finally:
         done.set()
         thread.join()
-
-
-def made_up_for(history: Sequence[dict[str, Any]], expected: datetime, now: datetime) -> bool:
-    """Whether a run that should have started at `expected` is late, and one has started since: it need not run then.
-
-    Runs of the future, after the clock was set back, and failed ones do not count.
-    """
-    return any(expected < _started(one) <= now for one in history if one["result"] not in ("failed", "rolled back"))
-
-
-def _started(run: dict[str, Any]) -> datetime:
-    return datetime.strptime(run["id"][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _serve(every: timedelta | None, cron: str | None) -> None:

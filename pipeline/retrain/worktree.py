@@ -6,14 +6,16 @@ The developer's checkout is read (the pool of images, before the first champion 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipeline import paths
+from pipeline import paths, server
 from pipeline.params import Params, load_params
 from pipeline.processes import Group, lines, tail
 from pipeline.project import command_environment
@@ -21,6 +23,9 @@ from pipeline.retrain.git import asks, commit, git
 from pipeline.retrain.inbox import Drop, place
 from stages.types import UserError
 
+STAGE_LINE = re.compile(r"\d\d:\d\d:\d\d  .*  (running|done|failed|skipped)\b")
+LOOK_S = 0.2
+"""Between two looks into the log of a run."""
 TRACKED = ("dvc.lock", str(paths.METRICS_DIR))
 """What a promotion commits, beside the pool of images."""
 
@@ -101,15 +106,16 @@ class Worktree:
             git(self.folder, "rm", "--quiet", "-r", "--cached", "--", name)
         self._dvc("add", "--quiet", name)
 
-    def run(self, log: Path, timeout_s: float) -> None:
-        """`burnish run` in the worktree.
+    def run(self, log: Path, timeout_s: float, say: Callable[[str], None]) -> None:
+        """`burnish run` in the worktree, on the Prefect server of the project; `say` gets the progress of its stages.
 
         Raises:
             UserError: it failed, or took longer than that.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {"PREFECT_HOME": str(server.home(self.root)), **command_environment()}
         with log.open("wb") as output:
-            group = Group([sys.executable, "-m", "pipeline", "run"], output, self.folder, command_environment())
+            group = Group([sys.executable, "-m", "pipeline", "run"], output, self.folder, environment)
             late = threading.Event()
 
             def end() -> None:
@@ -119,6 +125,7 @@ class Worktree:
             timer = threading.Timer(timeout_s, end)
             timer.start()
             try:
+                _tell_progress(log, group, say)
                 code = group.wait()
             finally:
                 timer.cancel()
@@ -180,6 +187,21 @@ class Worktree:
             words = lines(done.stderr) or lines(done.stdout) or ["it said nothing"]
             raise UserError(f"dvc {arguments[0]} in {folder}: {words[0].removeprefix('ERROR: ')}")
         return done.stdout.strip()
+
+
+def _tell_progress(log: Path, group: Group, say: Callable[[str], None]) -> None:
+    """Pass on the lines of the table of stages until the command has ended."""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        rest, running = "", True
+        while running:
+            running = group.running()
+            rest += file.read()
+            *whole, rest = rest.split("\n")
+            for line in whole:
+                if STAGE_LINE.match(line):
+                    say(f"  {line.rstrip()}")
+            if running:
+                time.sleep(LOOK_S)
 
 
 def absolute(root: Path, folder: str) -> Path:

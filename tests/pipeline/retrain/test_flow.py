@@ -12,7 +12,7 @@ from tests.conftest import change_params
 
 SCRIPT = """
 import sys
-from pipeline.retrain import flow, once, records
+from pipeline.retrain import flow, promotion, records
 from stages.types import UserError
 
 outcomes, calls = sys.argv[1].split(","), []
@@ -23,7 +23,7 @@ def stands_in(root):
     if how == "fails":
         raise UserError("the disk is full")
     if how == "busy":
-        raise once.Busy("a retraining is at work")
+        raise promotion.Busy("a retraining is at work")
     return records.Run("20260101T000000Z", "nothing new", "the inbox is empty")
 
 flow.retrain_once, flow.RETRY_DELAY_S = stands_in, 0

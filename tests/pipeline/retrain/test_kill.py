@@ -18,7 +18,7 @@ import pytest
 
 from pipeline import champion, paths
 from pipeline.bundle import INDEX
-from pipeline.retrain import once, records, tags
+from pipeline.retrain import promotion, records, tags
 from tests.pipeline.retrain.conftest import Retrain, copy_of, drop
 from tests.pipeline.retrain.toy import git
 
@@ -29,7 +29,7 @@ STEPS = (
     "champion.switch",
     "tags.assign",
     "records.move_aside",
-    "_finish",
+    "finish",
     "records.clear_journal",
 )
 
@@ -110,7 +110,7 @@ def test_every_step_of_a_promotion_may_be_the_last(served: Path, tmp_path: Path,
     decision = records.Decision(run, files, str(project / "data/inbox"), "burnish", "why")
     records.write_journal(project, decision)
     place, _, name = step.rpartition(".")
-    target = {"": once, "tags": tags, "champion": champion, "records": records}[place]
+    target = {"": promotion, "tags": tags, "champion": champion, "records": records}[place]
     real = getattr(target, name)
 
     def dies(*arguments: object) -> None:
@@ -119,9 +119,9 @@ def test_every_step_of_a_promotion_may_be_the_last(served: Path, tmp_path: Path,
         raise Killed
 
     with patch.object(target, name, dies), pytest.raises(Killed):
-        once.carry_out_interrupted(project, print)
+        promotion.carry_out_interrupted(project, print)
     assert champion.version(project) in ("v0.1.0", "v0.2.0")
-    once.carry_out_interrupted(project, print)
+    promotion.carry_out_interrupted(project, print)
     assert champion.version(project) == tags.champion(project, "burnish") == "v0.2.0"
     assert git(project, "rev-parse", "retrain/day") == commit
     assert not image.exists()

@@ -85,7 +85,8 @@ def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
     assert not list((project / "data/inbox").rglob("*.png"))
     assert len(list((project / paths.RETRAIN / "taken" / run["id"]).rglob("*.png"))) == 8
     pages = {path.name for path in records.folder_of(project, run["id"]).iterdir()}
-    assert {"diff.html", "diff.md", "run.json", "pipeline.log"} <= pages
+    assert {"diff.html", "diff.md", "run.json", "run.md", "pipeline.log"} <= pages
+    assert "download" in done.stdout  # progress
     return run
 
 

@@ -25,6 +25,13 @@ def test_the_history_holds_every_run_once_in_order(tmp_path: Path) -> None:
     assert records.summary(records.history(tmp_path)[0]).split()[:3] == [first.id, "promoted", "v0.1.0"]
 
 
+def test_a_run_in_words() -> None:
+    run = Run("20260101T000000Z", "held", "worse", left={"a.png": "broken"}, champion="v0.1.0", gate=("AUROC fell",))
+    text = records.markdown({**run.to_json(), "drift": {"tile": {"lines": ["no drift shown"]}}})
+    assert text.startswith("**held**: worse\n\nv0.1.0 serves.\n")
+    assert text.endswith("- AUROC fell\n- no drift shown\n- left in the inbox: `a.png`: broken\n")
+
+
 def test_a_line_that_a_kill_cut_short_costs_only_itself(tmp_path: Path) -> None:
     records.remember(tmp_path, Run("20260101T000000Z", "held"))
     with history_file(tmp_path).open("a") as file:

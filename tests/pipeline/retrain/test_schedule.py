@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.retrain.schedule import made_up_for, parse_interval
+from pipeline.retrain.records import made_up_for
+from pipeline.retrain.schedule import parse_interval
 from stages.types import UserError
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
