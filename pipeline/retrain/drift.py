@@ -14,7 +14,7 @@ from pipeline import paths
 from pipeline.params import Params
 from pipeline.stage_io.rows import ImageFiles
 from stages.drift.config import DriftConfig
-from stages.drift.descriptors import describe
+from stages.drift.descriptors import Descriptors, describe
 from stages.drift.drift import Drift, compare
 from stages.types import Extract
 
@@ -30,14 +30,10 @@ def drift_of(folder: Path, params: Params, new: Collection[str]) -> dict[str, Dr
         folder: root of a project whose stage `download` has run.
         new: sha256 of the new files.
     """
-    from stages.backbone.imagenet import extractor
-    from stages.torch_setup import device_named
-
     config = DriftConfig(level=params.retrain.drift_level, least=params.retrain.drift_least)
     manifest = pd.read_parquet(folder / paths.MANIFEST)
     good = manifest[manifest["label"] == 0]
     fresh = good["sha256"].isin(new)
-    extract = extractor(NETWORK, PATCH, device_named(params.compute.device))
     found = {}
     for category in params.data.categories:
         own = good["category"] == category
@@ -49,13 +45,17 @@ def drift_of(folder: Path, params: Params, new: Collection[str]) -> dict[str, Dr
             why = f"{len(arrived)} new good images, fewer than retrain.drift_least = {config.least}"
             found[category] = Drift(len(before), len(arrived), config.level, (), why)
             continue
-        tables = [_some(one, params.seed) for one in (before, arrived)]
-        described = []
-        for table in tables:
-            images = ImageFiles([folder / paths.RAW / path for path in table["path"]], SIDE)
-            described.append(describe(images, _Maps(images, extract)))
+        described = [_described(folder, _some(one, params.seed), params) for one in (before, arrived)]
         found[category] = compare(described[0], described[1], config, params.seed)
     return found
+
+
+def _described(folder: Path, table: pd.DataFrame, params: Params) -> Descriptors:
+    from stages.backbone.imagenet import extractor
+    from stages.torch_setup import device_named
+
+    images = ImageFiles([folder / paths.RAW / path for path in table["path"]], SIDE)
+    return describe(images, _Maps(images, extractor(NETWORK, PATCH, device_named(params.compute.device))))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.report.circumstances import INDEX
+from pipeline.paths import REPORT_INDEX
 from stages.detectors.registry import CONFIGS
 from tests.benchmarks.machine import machine
 from tests.conftest import ROOT
@@ -56,7 +56,7 @@ def measure(name: str, shape: Shape) -> dict[str, Any]:
             "seconds": round(seconds, 2),
             "cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2),
             "peak_rss_mb": round(int(done.stdout) / 1024, 1),
-            "file_mb": round((folder / INDEX).stat().st_size / 1e6, 2),
+            "file_mb": round((folder / REPORT_INDEX).stat().st_size / 1e6, 2),
         }
     print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     return row

@@ -296,5 +296,5 @@ def test_burnish_bundle_wants_all_stages_up_to_date(project: Path, environment: 
     done = burnish(project, environment, "bundle")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("burnish: error: out of date or never run: train@tile-pca, infer@tile-pca; `burnish run`")
+    assert line.startswith("burnish: error: out of date or never run: train@tile-pca, infer@tile-pca, report; ")
     assert not (project / paths.BUNDLE).exists()

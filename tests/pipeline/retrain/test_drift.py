@@ -1,0 +1,78 @@
+"""Drift of new images, as an ImageNet CNN sees them that has learned from none of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import paths
+from pipeline.params import Params, load_params
+from pipeline.retrain.drift import drift_of
+from pipeline.retrain.judgement import held_for_drift
+from tests.conftest import ROOT, change_params
+from tests.pipeline.retrain.toy import picture
+
+TRAINING, NEW = 30, 16
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of training images, of new ones like them in `same`, and of darker ones in `dark`."""
+    folder = tmp_path_factory.mktemp("drift")
+    (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    change_params(folder, {"data": {"categories": ["same", "dark"]}, "compute": {"device": "cpu"}})
+    rows = []
+    for category, level in (("same", 100.0), ("dark", 60.0)):
+        for number in range(TRAINING + NEW):
+            new = number >= TRAINING
+            path = f"images/{category}/{number}.png"
+            picture(folder / paths.RAW / path, level if new else 100.0, number + 1000 * (category == "dark"))
+            sha = f"{'new' if new else 'old'}-{category}-{number}"
+            rows.append({"path": path, "sha256": sha, "category": category, "split": "train", "label": 0})
+    rows.append({"path": "images/same/0.png", "sha256": "new-defect", "category": "same", "split": "test", "label": 1})
+    pd.DataFrame(rows).to_parquet(folder / paths.MANIFEST)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def params(project: Path) -> Params:
+    return load_params(project / "params.yaml")
+
+
+def of(project: Path, *beginnings: str) -> list[str]:
+    names = pd.read_parquet(project / paths.MANIFEST)["sha256"]
+    return [name for name in names if name.startswith(beginnings)]
+
+
+def test_darker_images_are_found_and_like_ones_are_not(project: Path, params: Params) -> None:
+    found = drift_of(project, params, of(project, "new"))
+    assert {category: one.drifted for category, one in found.items()} == {"same": False, "dark": True}
+    assert (found["dark"].training, found["dark"].new) == (TRAINING, NEW)
+    brightness = next(one for one in found["dark"].findings if one.name == "brightness")
+    assert brightness.found and brightness.effect is not None and brightness.effect < -3
+    again = drift_of(project, params, of(project, "new"))
+    assert {category: one.to_json() for category, one in again.items()} == {
+        category: one.to_json() for category, one in found.items()
+    }
+    assert held_for_drift(found, params) is None
+    hold = params.model_copy(update={"retrain": params.retrain.model_copy(update={"on_drift": "hold"})})
+    why = held_for_drift(found, hold)
+    assert why is not None and "of dark differ" in why
+    assert held_for_drift({"same": found["same"]}, hold) is None
+
+
+def test_few_new_images_are_not_judged_and_defects_do_not_count(project: Path, params: Params) -> None:
+    few = [*of(project, "new-same")[:11], "new-defect"]
+    found = drift_of(project, params, few)
+    assert list(found) == ["same"]
+    assert found["same"].reason == "11 new good images, fewer than retrain.drift_least = 12"
+    assert not found["same"].drifted
+    assert drift_of(project, params, ["new-defect"]) == {}
+
+
+def test_new_images_are_not_their_own_reference(project: Path, params: Params) -> None:
+    found = drift_of(project, params, of(project, "new-same"))
+    assert np.isclose(found["same"].training, TRAINING)
