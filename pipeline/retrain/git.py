@@ -47,12 +47,18 @@ def author(folder: Path) -> tuple[str, str] | tuple[None, None]:
 
 
 def advance(folder: Path, branch: str, new: str) -> str:
-    """Point `branch` at the commit `new`, or the first of `branch-2`, `branch-3` ... that it follows; its name."""
+    """Point `branch` at the commit `new`, or the first of `branch-2`, `branch-3` ... that it follows; its name.
+
+    A branch that somebody has checked out stays where it is: under that checkout, it would look like changed files.
+    """
+    taken = {line for line in git(folder, "worktree", "list", "--porcelain").splitlines() if line.startswith("branch ")}
     number = 1
     while True:
         name = branch if number == 1 else f"{branch}-{number}"
         tip = asks(folder, "rev-parse", "--verify", "--quiet", f"refs/heads/{name}")
-        if tip is None or is_ancestor(folder, tip, new):
+        if tip == new:
+            return name
+        if f"branch refs/heads/{name}" not in taken and (tip is None or is_ancestor(folder, tip, new)):
             git(folder, "update-ref", f"refs/heads/{name}", new)
             return name
         number += 1

@@ -129,8 +129,7 @@ def _look(tree: Worktree, inbox: Path, params: Params) -> Inbox:
 
 def _train(tree: Worktree, inbox: Path, found: Inbox, log: Path, params: Params, say: Say) -> None:
     went = tree.take(inbox, found.new)
-    if tree.params.data.source == "folder":
-        tree.track_pool()
+    tree.track_pool()
     tree.run(log, params.retrain.timeout_minutes * 60, say)
     if not went:
         return

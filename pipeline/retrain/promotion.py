@@ -60,6 +60,7 @@ def carry_out(root: Path, decision: Decision) -> Run:
         assert run.commit and run.branch and run.champion
         run = replace(run, branch=advance(root, run.branch, run.commit))
         tags.register(root, decision.model, str(run.champion), str(run.commit), decision.message)
+    if run.result in ("promoted", "rolled back"):
         champion.switch(root, str(run.champion))
         tags.assign(root, decision.model, str(run.champion), decision.message)
     kind = "taken" if run.result == "promoted" else "held"

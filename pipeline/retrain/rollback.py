@@ -10,7 +10,7 @@ from pipeline import champion
 from pipeline.params import load_params
 from pipeline.retrain import records, tags
 from pipeline.retrain.notify import notify
-from pipeline.retrain.promotion import Say, carry_out_interrupted, only_retraining, restore
+from pipeline.retrain.promotion import Say, carry_out, carry_out_interrupted, only_retraining, restore
 from stages.types import UserError
 
 
@@ -34,12 +34,12 @@ def rollback(root: Path, tag: str | None, say: Say = print) -> str:
         if chosen not in champion.versions(root):
             say(f"making the bundle of {chosen} anew from commit {commit[:12]}")
             restore(root, params, chosen)
-        champion.switch(root, chosen)
         reason = f"from {serves or 'no champion'} to {chosen}"
-        tags.assign(root, model, chosen, f"Roll back {reason}")
         run = records.Run(records.run_id(root, datetime.now(UTC)), "rolled back", reason, champion=chosen)
         run = replace(run, commit=commit, ended=datetime.now(UTC).isoformat(timespec="seconds"))
-        records.remember(root, run)
+        decision = records.Decision(run, {}, "", model, f"Roll back {reason}")
+        records.write_journal(root, decision)
+        carry_out(root, decision)
         notify(root, run)
         return chosen
 

@@ -5,6 +5,7 @@ The developer's checkout is read (the pool of images, before the first champion 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -89,18 +90,32 @@ class Worktree:
             self._dvc("pull", "--force", "--quiet")
 
     def take(self, inbox: Path, drops: Iterable[Drop]) -> dict[str, str]:
-        """Copy files of the inbox into the pool; where each went, below the pool, by its path in the inbox."""
+        """Copy files of the inbox into the pool; where each went, below the pool, by its path in the inbox.
+
+        Raises:
+            UserError: one is no longer what it was when we looked.
+        """
         went = {}
         for drop in drops:
+            data = (inbox / drop.path).read_bytes()
+            if hashlib.sha256(data).hexdigest() != drop.sha256:
+                raise UserError(f"{inbox / drop.path} changed while it was taken in; the next run looks at it again")
             target = place(drop, self.pool)
             path = self.pool / target
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(inbox / drop.path, path)
+            path.write_bytes(data)
             went[drop.path] = target.as_posix()
         return went
 
+    @property
+    def grows(self) -> bool:
+        """Whether new images can be added: to one's own folder, not to a published data set."""
+        return self.params.data.source == "folder"
+
     def track_pool(self) -> None:
         """Let DVC track the pool, so that a commit says which images are in it."""
+        if not self.grows:
+            return
         name = self._pool_name()
         if asks(self.folder, "ls-files", "--", name):
             git(self.folder, "rm", "--quiet", "-r", "--cached", "--", name)
@@ -138,7 +153,8 @@ class Worktree:
 
     def commit(self, message: str) -> str:
         """Commit the results and what is in the pool; the commit."""
-        for path in (*TRACKED, f"{self._pool_name()}.dvc", str(Path(self._pool_name()).parent / ".gitignore")):
+        pool = (f"{self._pool_name()}.dvc", str(Path(self._pool_name()).parent / ".gitignore")) if self.grows else ()
+        for path in (*TRACKED, *pool):
             if (self.folder / path).exists():
                 git(self.folder, "add", "--force", "--", path)
         return commit(self.folder, message)
@@ -148,6 +164,8 @@ class Worktree:
 
     def _restore_pool(self) -> None:
         """The images of the commit: DVC's where it tracks them, else those that lie in the developer's checkout."""
+        if not self.grows and Path(self.params.data.folder).is_absolute():
+            return  # it is read where it lies
         pointer = self.pool.with_name(f"{self.pool.name}.dvc")
         if pointer.is_file():
             name = f"{self._pool_name()}.dvc"

@@ -94,6 +94,26 @@ class Killed(BaseException):
     """Stands for kill -9 between two steps: nothing but the steps themselves may rely on `except` or `finally`."""
 
 
+@pytest.mark.parametrize("step", ["champion.switch", "tags.assign", "finish"])
+def test_a_rollback_that_was_cut_short_is_carried_out(served: Path, tmp_path: Path, step: str) -> None:
+    project = copy_of(served, tmp_path / "project")
+    bundle = champion.current(project)
+    assert bundle is not None
+    older = git(project, "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "older")
+    tags.register(project, "burnish", "v0.0.9", older, "older")
+    champion.install(project, "v0.0.9", lambda folder: (folder / INDEX).write_bytes((bundle / INDEX).read_bytes()))
+    run = records.Run("20260101T000000Z", "rolled back", "from v0.1.0 to v0.0.9", champion="v0.0.9")
+    records.write_journal(project, records.Decision(run, {}, "", "burnish", "back"))
+    place, _, name = step.rpartition(".")
+    target = {"": promotion, "tags": tags, "champion": champion}[place]
+    with patch.object(target, name, side_effect=Killed), pytest.raises(Killed):
+        promotion.carry_out_interrupted(project, print)
+    promotion.carry_out_interrupted(project, print)
+    assert champion.version(project) == "v0.0.9"
+    assert records.read_journal(project) is None
+    assert [one["result"] for one in records.history(project)].count("rolled back") == 1
+
+
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_every_step_of_a_promotion_may_be_the_last(served: Path, tmp_path: Path, step: str, after: bool) -> None:

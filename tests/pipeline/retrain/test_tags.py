@@ -63,6 +63,11 @@ def test_a_branch_goes_forward_and_never_loses_a_commit(repository: Path) -> Non
     assert advance(repository, "retrain/day", ours) == "retrain/day"
     assert advance(repository, "retrain/day", theirs) == "retrain/day-2"
     assert git(repository, "rev-parse", "retrain/day") == ours
+    git(repository, "checkout", "--quiet", "retrain/day")  # as a developer who looks at it
+    after = git(repository, "commit-tree", "HEAD^{tree}", "-p", ours, "-m", "after")
+    assert advance(repository, "retrain/day", after) == "retrain/day-3"
+    assert git(repository, "rev-parse", "HEAD") == ours
+    assert advance(repository, "retrain/day", ours) == "retrain/day"
     assert is_ancestor(repository, start, theirs)
     assert not is_ancestor(repository, ours, theirs)
     with pytest.raises(UserError, match="git rev-parse in"):
