@@ -242,7 +242,7 @@ def retrain(
 
     A promotion is a commit on the branch retrain/DATE, a tag [cyan]burnish@v0.2.0[/cyan] (GTO), and a bundle that
     [bold]burnish predict[/bold] uses from the next moment on. What became of each run: --history, and
-    data/retrain/runs/RUN/ (diff.html, report.html, pipeline.log). BURNISH_WEBHOOK_URL, where it is set, is told too.
+    data/retrain/runs/RUN/ (run.md, diff.html, report.html). BURNISH_WEBHOOK_URL, where it is set, is told too.
 
     Run once with --once, or serve a schedule with --every or --cron: then a Prefect server shows the runs, two are
     never at work at once, and schedules missed are made up for by one run.

@@ -29,7 +29,7 @@ Gate = Annotated[
     str | None,
     typer.Option(
         metavar="RULES",
-        help="Limits on B - A, as in [cyan]image_auroc>=-0.005,escape_rate<=+0.01[/cyan]: exit code 3 where the whole "
+        help="Limits on B - A, as in [cyan]image_auroc>=-0.005, escape_rate<=+0.01[/cyan]: exit code 3 where the whole "
         "interval lies beyond one. About the fusion (else the first detector), those of [cyan]--detector[/cyan], or "
         "the ones that a rule names: [cyan]*/knn:image_auroc>=0[/cyan].",
     ),

@@ -26,6 +26,8 @@ History = Annotated[bool, typer.Option("--history", help="Print the runs so far,
 Tag = Annotated[
     str | None,
     typer.Argument(
-        metavar="[TAG]", help="As [cyan]burnish@v0.2.0[/cyan] or [cyan]v0.2.0[/cyan]. None: the version before."
+        metavar="TAG",
+        show_default=False,
+        help="As [cyan]burnish@v0.2.0[/cyan] or [cyan]v0.2.0[/cyan]. None: the version before.",
     ),
 ]
