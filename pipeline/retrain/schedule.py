@@ -45,13 +45,15 @@ def serve(root: Path, every: timedelta | None, cron: str | None) -> None:
     load_params()
     with only_scheduler(root):
         server.configure(root)
-        with server.prefect_server(root, threading.Event(), "burnish retrain") as api, _watched(api) as lost:
+        from pipeline.ui import live_server
+
+        with live_server(root) as page, _watched(os.environ["PREFECT_API_URL"]) as lost:
             when = f"every {every}" if every else f"at {cron!r}"
-            print(f"retraining {when}; runs: {api.removesuffix('/api')}; Ctrl-C ends it", flush=True)
+            print(f"retraining {when}; runs: {page}; Ctrl-C ends it", flush=True)
             _serve(every, cron)
         if lost.is_set():
             raise UserError(
-                f"Prefect's server at {api} has not answered for {PATIENCE_S} s, so no schedule is served any more; "
+                f"Prefect's server at {page} has not answered for {PATIENCE_S} s, so no schedule is served any more; "
                 f"its log: {server.home_in_use() / 'server.log'}; start again"
             )
 

@@ -1,11 +1,15 @@
-"""Intervals, and schedules that were missed."""
+"""Intervals, schedules that were missed, and a server that goes away."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from pipeline.retrain import schedule
 from pipeline.retrain.records import made_up_for
 from pipeline.retrain.schedule import parse_interval
 from stages.types import UserError
@@ -54,3 +58,29 @@ def test_failed_runs_make_up_for_nothing() -> None:
 
 def test_a_second_run_of_one_second_is_read() -> None:
     assert made_up_for([{"id": "20260101T110000Z-2", "result": "held"}], NOON - timedelta(hours=2), NOON)
+
+
+def test_serving_ends_when_the_server_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/api/health" else 404)
+            self.end_headers()
+            self.wfile.write(b"true")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(schedule, "PATIENCE_S", 0.5)
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    server = HTTPServer(("127.0.0.1", 0), Healthy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with schedule._watched(f"http://127.0.0.1:{server.server_port}/api") as lost:
+            assert not lost.wait(1.5)  # three times the patience, and the server answers
+            server.shutdown()
+            server.server_close()
+            assert lost.wait(60)
+        assert told.wait(60)
+    finally:
+        signal.signal(signal.SIGTERM, before)
