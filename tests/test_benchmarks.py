@@ -57,6 +57,7 @@ def test_quick(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
         "memory_growth",
         "second_run_decodes",
         "rss_growth",
+        "training_s",
     )
     assert all(value > 0 or name.startswith(signed) for name, value in content["summary"].items())
     assert content["rows"]
