@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline import exit_codes, server
 from pipeline.graph import read_graph
 from pipeline.lockfile import order_entries, remember_entries
-from pipeline.paths import BUNDLE, METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED, REPORT_BODY
+from pipeline.paths import BUNDLE, DATA, METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED, REPORT_BODY
 from pipeline.progress import Board, board_for, stdout_console
 from pipeline.project import log_path
 from pipeline.run_lock import only_run
@@ -92,8 +92,9 @@ def _report(work: Work, board: Board) -> int:
     _show_metrics(work.root)
     _renew_bundle(work)
     _finish_report(work.root)
-    tracked = "params.yaml dvc.lock " + str(METRICS_DIR) if (work.root / METRICS_DIR).is_dir() else "dvc.lock"
-    print(f"commit: git add {tracked} && git commit")
+    pointers = [str(path.relative_to(work.root)) for path in sorted((work.root / DATA).glob("*.dvc"))]
+    tracked = ["params.yaml", "dvc.lock", str(METRICS_DIR)] if (work.root / METRICS_DIR).is_dir() else ["dvc.lock"]
+    print(f"commit: git add {' '.join([*tracked, *pointers])} && git commit")
     return exit_codes.OK
 
 

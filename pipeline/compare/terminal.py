@@ -37,9 +37,10 @@ def show(
         console.print(Text(f"\nthe same on both sides: {', '.join('/'.join(key) for key in same)}"))
     for line in words.reasons(rows):
         console.print(Text(line, style="yellow"))
-    console.print(
-        Text(f"intervals: {diff.confidence:.0%}, of B - A, paired on the test images; p: DeLong", style="dim")
-    )
+    if any(row.interval for row in moved):
+        console.print(
+            Text(f"intervals: {diff.confidence:.0%}, of B - A, paired on the test images; p: DeLong", style="dim")
+        )
     console.print()
     _params(diff.params, console)
     console.print(Text(f"data: {words.data(diff.data)}"))

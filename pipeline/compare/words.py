@@ -96,6 +96,8 @@ def _one_sided(row: Row) -> bool:
 def reasons(rows: Sequence[Row]) -> list[str]:
     """Why rows are not comparable or have no interval, one line a reason, with who it is about."""
     about: dict[str, dict[str, None]] = {}
+    same = unchanged(rows)
+    rows = [row for row in rows if (row.category, row.detector) not in same]
     for row in rows:
         if _one_sided(row):
             if row.metric == "image_auroc":

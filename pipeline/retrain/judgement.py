@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,8 @@ def judge_challenger(folder: Path, champion: str, params: Params, out: Path) -> 
         judgement = Judgement(False, str(fault))
     if breaches:
         judgement = Judgement(False, f"the gate holds it: {breaches[0]}", tuple(map(str, breaches)))
+    titles = {"title": f"champion ({champion[:7]})"}, {"title": "challenger", "changed": ()}
+    diff = replace(diff, a={**diff.a, **titles[0]}, b={**diff.b, **titles[1]})
     out.mkdir(parents=True, exist_ok=True)
     (out / "diff.md").write_text(markdown(diff, breaches=breaches), "utf-8")
     (out / "diff.html").write_text(page(diff, old, new, breaches=breaches), "utf-8")

@@ -47,13 +47,16 @@ def _one(root: Path, params: Params, force: bool, say: Say) -> Run:
     try:
         run = _attempt(root, params, run, force, say)
     except BaseException as fault:
-        why = " ".join(str(fault).split()) or type(fault).__name__
-        records.remember(root, ended := replace(run, reason=why, ended=_now()))
-        notify(root, ended)
+        if records.read_journal(root) is None:  # else it is decided, and the next run carries it out
+            why = " ".join(str(fault).split()) if isinstance(fault, Exception) else "stopped by a signal"
+            records.remember(root, ended := replace(run, reason=why or type(fault).__name__, ended=_now()))
+            notify(root, ended)
         raise
     finally:
         champion.prune(root, params.retrain.keep)
     say(f"{run.result}: {run.reason}; {run.champion or 'nothing'} serves")
+    if run.branch:
+        say(f"to take it up in this checkout: {records.take_up(run.branch)}")
     notify(root, run)
     return run
 
@@ -62,7 +65,7 @@ def _attempt(root: Path, params: Params, run: Run, force: bool, say: Say) -> Run
     champion_commit = _champion_commit(root, params, say)
     inbox = absolute(root, params.retrain.inbox)
     if champion_commit and not force and not holds_files(inbox):
-        return _nothing(root, run, inbox, Inbox())
+        return _nothing(root, run, Inbox())
     tree = Worktree(root)
     base, notes = _base(root, champion_commit)
     say(f"preparing {paths.WORKTREE} at {base[:12]}")
@@ -70,11 +73,15 @@ def _attempt(root: Path, params: Params, run: Run, force: bool, say: Say) -> Run
     found = _look(tree, inbox, params) if champion_commit else Inbox()  # the first champion is the commit as it is
     for name, why in found.left.items():
         say(f"left in the inbox: {name}: {why}")
+    if found.known:
+        records.move_aside(root, "known", run.id, inbox, {drop.path: drop.sha256 for drop in found.known})
+        say(f"there already, moved to {paths.RETRAIN}/known/: {', '.join(drop.path for drop in found.known)}")
     run = replace(run, known=len(found.known), left=found.left, notes=notes)
     if champion_commit and not force and not found.new:
-        return _nothing(root, run, inbox, found)
+        return _nothing(root, run, found)
     run = replace(run, new=len(found.new))
-    say(f"{run.new} new files; training a challenger (log: {_log(root, run).relative_to(root)})")
+    what = f"{run.new} new files: training a challenger" if champion_commit else "no champion yet: making the first"
+    say(f"{what} (log: {_log(root, run).relative_to(root)})")
     _train(tree, inbox, found, _log(root, run), params, say)
     out = records.folder_of(root, run.id)
     run, promote = _judge(tree, run, champion_commit, found, params, out)
@@ -171,7 +178,8 @@ def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, p
     message = ""
     if promote:
         version = tags.next_version(root, model)
-        message = f"Retrain: {model} {version}\n\n{run.new} new files. {run.reason}\n"
+        about = f"{run.new} new files; {run.reason}" if run.new else run.reason
+        message = f"Retrain: {model} {version}\n\n{about}\n"
         commit = tree.commit(message)
         from pipeline.bundle import make_bundle
 
@@ -181,14 +189,13 @@ def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, p
     else:
         run = replace(run, result="held")
     run = replace(run, ended=_now())
-    files = {drop.path: drop.sha256 for drop in (*found.new, *found.known)}
+    files = {drop.path: drop.sha256 for drop in found.new}
     decision = Decision(run, files, str(inbox), model, message)
     records.write_journal(root, decision)
     return carry_out(root, decision)
 
 
-def _nothing(root: Path, run: Run, inbox: Path, found: Inbox) -> Run:
-    records.move_aside(root, "known", run.id, inbox, {drop.path: drop.sha256 for drop in found.known})
+def _nothing(root: Path, run: Run, found: Inbox) -> Run:
     reasons = [f"{len(found.known)} files were there already"] if found.known else []
     reasons += [f"{len(found.left)} files stay in the inbox"] if found.left else []
     run = replace(run, result="nothing new", reason="; ".join(reasons) or "the inbox is empty", ended=_now())

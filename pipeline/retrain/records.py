@@ -57,8 +57,15 @@ def markdown(run: Mapping[str, Any]) -> str:
     drift = [line for one in run["drift"].values() for line in one["lines"]]
     left = [f"left in the inbox: `{name}`: {why}" for name, why in run["left"].items()]
     lines = [f"**{run['result']}**: {run['reason']}", "", f"{run['champion'] or 'No champion'} serves.", ""]
+    if run["branch"]:
+        lines += [f"To take it up in a checkout: `{take_up(run['branch'])}`", ""]
     lines += [f"- {line}" for line in (*run["notes"], *run["gate"], *drift, *left)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def take_up(branch: str) -> str:
+    """How a developer gets a promotion; without the second command, DVC would take the old images for a change."""
+    return f"git merge {branch} && dvc checkout"
 
 
 def run_id(root: Path, now: datetime) -> str:

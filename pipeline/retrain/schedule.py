@@ -45,10 +45,11 @@ def serve(root: Path, every: timedelta | None, cron: str | None) -> None:
     load_params()
     with only_scheduler(root):
         server.configure(root)
+        _check_cron(cron)
         from pipeline.ui import live_server
 
         with live_server(root) as page, _watched(os.environ["PREFECT_API_URL"]) as lost:
-            when = f"every {every}" if every else f"at {cron!r}"
+            when = f"every {every.total_seconds():g} s" if every else f"at {cron!r}"
             print(f"retraining {when}; runs: {page}; Ctrl-C ends it", flush=True)
             _serve(every, cron)
         if lost.is_set():
@@ -56,6 +57,17 @@ def serve(root: Path, every: timedelta | None, cron: str | None) -> None:
                 f"Prefect's server at {page} has not answered for {PATIENCE_S} s, so no schedule is served any more; "
                 f"its log: {server.home_in_use() / 'server.log'}; start again"
             )
+
+
+def _check_cron(cron: str | None) -> None:
+    if cron is None:
+        return
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=cron)
+    except ValueError as fault:
+        raise UserError(f"--cron {cron!r} is no cron line: write five fields, as in '0 2 * * *'") from fault
 
 
 @contextmanager
@@ -102,18 +114,15 @@ def _serve(every: timedelta | None, cron: str | None) -> None:
     from pipeline.retrain.flow import retrain_flow
 
     _drop_missed(f"{retrain_flow.name}/{NAME}")
-    try:
-        retrain_flow.serve(
-            name=NAME,
-            interval=every,
-            cron=cron,
-            limit=1,
-            global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy="CANCEL_NEW"),
-            entrypoint_type=EntrypointType.MODULE_PATH,
-            print_starting_message=False,
-        )
-    except ValueError as fault:
-        raise UserError(f"--cron {cron!r}: {' '.join(str(fault).split())}") from fault
+    retrain_flow.serve(
+        name=NAME,
+        interval=every,
+        cron=cron,
+        limit=1,
+        global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy="CANCEL_NEW"),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        print_starting_message=False,
+    )
 
 
 def _drop_missed(deployment: str) -> None:

@@ -86,6 +86,7 @@ def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
     assert metrics == json.loads((project / paths.WORKTREE / paths.METRICS).read_text())
     assert not list((project / "data/inbox").rglob("*.png"))
     assert len(list((project / paths.RETRAIN / "taken" / run["id"]).rglob("*.png"))) == 8
+    assert f"git merge {run['branch']} && dvc checkout" in done.stdout
     pages = {path.name for path in records.folder_of(project, run["id"]).iterdir()}
     assert {"diff.html", "diff.md", "run.json", "run.md", "pipeline.log"} <= pages
     assert "download" in done.stdout  # progress
@@ -95,7 +96,10 @@ def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
 def _held(project: Path, retrain: Retrain, promoted: dict[str, Any]) -> None:
     """Bright images among the good ones hide bright defects."""
     drop(project, 30, level=122, seed=7000)
+    (again,) = drop(project, 1)  # it came with the promoted ones
     done = retrain(project)
+    assert "there already, moved to data/retrain/known/: normal/new-5000.png" in done.stdout
+    assert not again.exists()
     assert done.returncode == 0, done.stdout + done.stderr
     run = last(project)
     assert run["result"] == "held", run
@@ -105,6 +109,7 @@ def _held(project: Path, retrain: Retrain, promoted: dict[str, Any]) -> None:
     assert git(project, "rev-parse", promoted["branch"]) == promoted["commit"]
     assert not list((project / "data/inbox").rglob("*.png"))
     assert len(list((project / paths.RETRAIN / "held" / run["id"]).rglob("*.png"))) == 30
+    assert "challenger" in (records.folder_of(project, run["id"]) / "diff.md").read_text()
 
 
 def _known(project: Path, retrain: Retrain) -> None:

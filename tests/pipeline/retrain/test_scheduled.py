@@ -96,5 +96,6 @@ def test_a_server_that_is_not_there_is_said_at_once(project: Path, retrain: Retr
 def test_a_cron_line_that_is_none_is_said(project: Path, retrain: Retrain) -> None:
     done = retrain(project, "retrain", "--cron", "whenever")
     assert done.returncode == 1
-    assert "--cron 'whenever'" in done.stderr
+    assert "--cron 'whenever' is no cron line" in done.stderr
+    assert done.stdout == ""
     assert done.stderr.count("\n") == 1
