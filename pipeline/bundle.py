@@ -19,12 +19,12 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
+from pipeline.git import asks
 from stages.types import UserError
 
 if TYPE_CHECKING:
@@ -241,9 +241,9 @@ def _map_limits(folder: Path) -> list[float] | None:
 
 
 def provenance(root: Path) -> dict[str, Any]:
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    changed = asks(root, "status", "--porcelain", "--untracked-files=no")
     return {
-        "commit": (_git(root, "rev-parse", "HEAD") or "").strip() or None,
+        "commit": (asks(root, "rev-parse", "HEAD") or "").strip() or None,
         "changed_files": None if changed is None else [line[3:] for line in changed.splitlines()],
         "dvc_lock": lock_digest(root),
         "versions": versions_of_packages(),
@@ -269,12 +269,3 @@ def versions_of_packages() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """What git prints; None where there is no git, repository or commit."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout if done.returncode == 0 else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path, PurePosixPath
 
+from pipeline.git import raw
 from stages.types import UserError
 
 
@@ -14,10 +14,10 @@ def resolve(root: Path, revision: str) -> str:
     Raises:
         UserError: `root` is in no git repository, or the revision is not in it.
     """
-    found = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    found = raw(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if found.returncode == 0:
         return found.stdout.decode().strip()
-    inside = _git(root, "rev-parse", "--is-shallow-repository")
+    inside = raw(root, "rev-parse", "--is-shallow-repository")
     if inside.returncode != 0:
         raise UserError(f"{root} is in no git repository, so it has no revision {revision!r}: run `git init`, commit")
     if inside.stdout.strip() == b"true":
@@ -25,7 +25,7 @@ def resolve(root: Path, revision: str) -> str:
             f"revision {revision!r} is not in this shallow clone of git: run `git fetch --unshallow` (on GitHub "
             "Actions: `fetch-depth: 0`), and `git fetch origin BRANCH` for a branch of another name"
         )
-    if _git(root, "rev-parse", "--verify", "--quiet", "HEAD").returncode != 0:
+    if raw(root, "rev-parse", "--verify", "--quiet", "HEAD").returncode != 0:
         raise UserError(f"no revision {revision!r}: nothing is committed in {root} yet")
     raise UserError(
         f"no revision {revision!r} in git: `git log --oneline --all` lists commits, `git branch -a` branches"
@@ -34,13 +34,13 @@ def resolve(root: Path, revision: str) -> str:
 
 def head(root: Path) -> str | None:
     """The commit that the workspace is based on; None outside git and before the first commit."""
-    found = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    found = raw(root, "rev-parse", "--verify", "--quiet", "HEAD")
     return found.stdout.decode().strip() if found.returncode == 0 else None
 
 
 def changed_files(root: Path) -> list[str]:
     """Files below `root` that git tracks and that differ from HEAD, by name."""
-    status = _git(root, "status", "--porcelain", "--untracked-files=no", "-z", "--", ".")
+    status = raw(root, "status", "--porcelain", "--untracked-files=no", "-z", "--", ".")
     entries, names = iter(status.stdout.decode(errors="replace").split("\0")), []
     for entry in entries:
         if entry:
@@ -52,12 +52,5 @@ def changed_files(root: Path) -> list[str]:
 
 def read(root: Path, commit: str, path: PurePosixPath) -> bytes | None:
     """A file as it is in a commit, its path from `root`; None if it is not in it."""
-    found = _git(root, "cat-file", "blob", f"{commit}:./{path}")
+    found = raw(root, "cat-file", "blob", f"{commit}:./{path}")
     return found.stdout if found.returncode == 0 else None
-
-
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise UserError("git is not installed, or not in PATH") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import paths
+from pipeline.git import asks
 from pipeline.report.words import Line, Table, counted
 from pipeline.tables import DASH
 
@@ -153,25 +153,16 @@ def _duration(seconds: float) -> str:
 
 def _commit(root: Path) -> str:
     """The commit, and whether the files differ from it."""
-    commit = _git(root, "log", "-1", "--format=%h (%cd)", "--date=format:%Y-%m-%d")
+    commit = asks(root, "log", "-1", "--format=%h (%cd)", "--date=format:%Y-%m-%d")
     if not commit:
         return "not known: this is no git repository with a commit"
-    status = _git(root, "status", "--porcelain", "--untracked-files=no") or ""
+    status = asks(root, "status", "--porcelain", "--untracked-files=no") or ""
     changed = [line[3:].strip('"') for line in status.splitlines()]
     others = [name for name in changed if not name.startswith(RESULTS)]
     if others:
         more = f" and {counted(len(others) - 3, 'other')}" if len(others) > 3 else ""
         return f"{commit.strip()} with uncommitted changes in {', '.join(others[:3])}{more}"
     return commit.strip() + ("; its results are not committed yet" if changed else "")
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """What git prints; None where there is no git, repository or commit."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def machine() -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import champion, paths
+from pipeline.git import git, is_ancestor
 from pipeline.params import Params, load_params
 from pipeline.retrain import records, tags
-from pipeline.retrain.git import git, is_ancestor
 from pipeline.retrain.inbox import Inbox, holds_files, look, pause
 from pipeline.retrain.notify import notify
 from pipeline.retrain.promotion import Say, carry_out, carry_out_interrupted, finish, only_retraining, restore
@@ -157,15 +157,15 @@ def _judge(
     """The run with what was found, and whether the challenger is to serve."""
     if champion_commit is None:
         return replace(run, reason=FIRST), True
+    chosen = tree.params.model_copy(update={"retrain": params.retrain})  # the checkout's, as for the inbox
     from pipeline.retrain.judgement import held_for_drift, judge_challenger
 
     drift: dict[str, Any] = {}
     if new := {drop.sha256 for drop in found.new}:
         from pipeline.retrain.drift import drift_of
 
-        drift = drift_of(tree.folder, tree.params.model_copy(update={"retrain": params.retrain}), new)
+        drift = drift_of(tree.folder, chosen, new)
     told = {name: {**one.to_json(), "lines": one.lines()} for name, one in drift.items()}
-    chosen = tree.params.model_copy(update={"retrain": params.retrain})
     judgement = judge_challenger(tree.folder, champion_commit, chosen, out)
     why = held_for_drift(drift, params)
     reason = why if judgement.promote and why else judgement.reason

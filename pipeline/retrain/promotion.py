@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import champion, paths
+from pipeline.git import advance
 from pipeline.params import Params
 from pipeline.retrain import records, tags
-from pipeline.retrain.git import advance
 from pipeline.retrain.records import Decision, Run
 from pipeline.retrain.worktree import Worktree
 from stages.types import UserError

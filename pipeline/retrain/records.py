@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pipeline import paths
 
-Result = Literal["nothing new", "promoted", "held", "failed", "rolled back", "passed over"]
+Result = Literal["nothing new", "promoted", "held", "failed", "rolled back"]
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,9 @@ class Decision:
 
 
 def write_journal(root: Path, decision: Decision) -> None:
-    path = _journal(root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.part")
-    with scratch.open("w", encoding="utf-8") as file:
-        json.dump(asdict(decision), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    from pipeline.stage_io.saving import write_json
+
+    write_json(_journal(root), asdict(decision))
 
 
 def read_journal(root: Path) -> Decision | None:

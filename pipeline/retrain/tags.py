@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pipeline.champion import order
-from pipeline.retrain.git import asks, author, git
+from pipeline.git import asks, author, git
 from stages.types import UserError
 
 STAGE = "champion"

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline import paths, server
+from pipeline.git import asks, commit, git
 from pipeline.params import Params, load_params
 from pipeline.processes import Group, lines, tail
 from pipeline.project import command_environment
-from pipeline.retrain.git import asks, commit, git
 from pipeline.retrain.inbox import Drop, place
 from stages.types import UserError
 
@@ -34,13 +34,12 @@ TRACKED = ("dvc.lock", str(paths.METRICS_DIR))
 class Worktree:
     """`data/retrain/worktree` of a project."""
 
+    params: Params
+    """Those of the commit that was prepared."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folder = root / paths.WORKTREE
-
-    @property
-    def params(self) -> Params:
-        return load_params(self.folder / paths.PARAMS)
 
     @property
     def pool(self) -> Path:
@@ -74,6 +73,7 @@ class Worktree:
         git(self.folder, "clean", "--quiet", "--force", "-d")
         if not (self.folder / "dvc.yaml").is_file():
             raise UserError(f"commit {base[:12]} holds no dvc.yaml: nothing can be retrained from it")
+        self.params = load_params(self.folder / paths.PARAMS)
         self._share_caches()
         self._restore_pool()
         self._dvc("checkout", "--force", "--allow-missing", "--quiet")

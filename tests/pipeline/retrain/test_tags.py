@@ -7,9 +7,9 @@ from pathlib import Path
 import gto.api
 import pytest
 
+from pipeline.git import advance, commit, is_ancestor
+from pipeline.git import git as ask
 from pipeline.retrain import tags
-from pipeline.retrain.git import advance, commit, is_ancestor
-from pipeline.retrain.git import git as ask
 from stages.types import UserError
 from tests.pipeline.retrain.toy import git
 

@@ -1,4 +1,4 @@
-"""Git, as far as retraining needs it: branches and tags move without the developer's checkout."""
+"""Git: what it says, and commits, branches and tags that move without anybody's checkout."""
 
 from __future__ import annotations
 
@@ -15,19 +15,38 @@ def git(folder: Path, *arguments: str) -> str:
     """What a git command prints, without the last line break.
 
     Raises:
-        UserError: it failed; git's own last words.
+        UserError: it failed; git's own last words. Or there is no git.
     """
-    done = _run(folder, *arguments)
+    done = raw(folder, *arguments)
     if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        words = (_text(done.stderr) or _text(done.stdout) or "it said nothing").splitlines()[-1]
         raise UserError(f"git {arguments[0]} in {folder}: {words}")
-    return done.stdout.rstrip("\n")
+    return _text(done.stdout)
 
 
 def asks(folder: Path, *arguments: str) -> str | None:
-    """The same, None where it fails: for questions that git answers so."""
-    done = _run(folder, *arguments)
-    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+    """The same; None where it fails, or where there is no git: for questions that git answers so."""
+    try:
+        done = raw(folder, *arguments)
+    except UserError:
+        return None
+    return _text(done.stdout) if done.returncode == 0 else None
+
+
+def raw(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """A git command as it ended.
+
+    Raises:
+        UserError: there is no git.
+    """
+    try:
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+    except FileNotFoundError as fault:
+        raise UserError("git is not installed, or not in PATH") from fault
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").rstrip("\n")
 
 
 def is_ancestor(folder: Path, old: str, new: str) -> bool:
@@ -62,10 +81,3 @@ def advance(folder: Path, branch: str, new: str) -> str:
             git(folder, "update-ref", f"refs/heads/{name}", new)
             return name
         number += 1
-
-
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError as fault:
-        raise UserError("git is not installed, or not in PATH") from fault
