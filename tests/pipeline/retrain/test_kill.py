@@ -69,20 +69,25 @@ def test_kill_at_random_points(served: Path, tmp_path: Path, retrain: Retrain, s
     length = time.monotonic() - start
     assert whole(project) == "v0.2.0"
     points = random.Random(6)  # fixed, so that a failure can be looked into
-    hit = 0
-    for number in range(POINTS):
+    hits, runs = 0, 0
+    while hits < POINTS:
+        assert runs < 2 * POINTS, f"only {hits} of {runs} runs were still at work when they were to be killed"
         before = whole(project)
-        images = drop(project, 2, seed=10_000 + 10 * number)
-        hit += killed(project, settings, length * (number + points.random()) / POINTS)
+        images = drop(project, 2, seed=10_000 + 10 * runs)
+        start = time.monotonic()
+        if killed(project, settings, length * (hits + points.random()) / POINTS):
+            hits += 1
+        else:  # the run that was timed had a busier machine
+            length = min(length, time.monotonic() - start)
+        runs += 1
         assert whole(project) in (before, _next(before))
         done = retrain(project)
         assert done.returncode == 0, done.stdout + done.stderr
         assert whole(project) == _next(before)
         assert not any(image.exists() for image in images)
         assert records.read_journal(project) is None
-    assert hit > POINTS // 2
     assert git(project, "status", "--short") == ""
-    assert len(tags.versions(project, "burnish")) == POINTS + 2
+    assert len(tags.versions(project, "burnish")) == runs + 2
     assert tags.champion(project, "burnish") == whole(project)
 
 
