@@ -47,7 +47,7 @@ EPILOG = """
 [bold]Exit codes[/bold]
 
 0 all went well;  1 a fault, in one line on stderr;  2 wrong usage;  3 defects (predict), a broken gate (diff);  130
-Ctrl-C;  143 SIGTERM
+Ctrl-C;  143 SIGTERM (0 for ui and a retraining schedule, which end so)
 
 [bold]Files[/bold]
 

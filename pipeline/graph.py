@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ class StageGraph:
     """Stages that DVC finds changed as things stand now (`dvc status`)."""
     forced: frozenset[str] = frozenset()
     """Stages that the user wants run though nothing changed."""
+    changed_data: Mapping[str, str] = field(default_factory=dict)
+    """By the pointer (`data/own.dvc`) whose data are not what it says: DVC's digest of what lies there. They are stale,
+    and a run would make the pointer say so."""
 
     def may_run(self) -> tuple[str, ...]:
         """Stale and forced stages and all that lies downstream of them, in order.
@@ -144,11 +147,17 @@ def read_graph(root: Path, targets: Sequence[str] = (), force: Sequence[str] = (
         order = tuple(stage.addressing for stage in steps)
         if outside := sorted(forced.difference(order)):
             raise UserError(f"--force {outside[0]}: the chosen targets do not need this stage; add it to the targets")
+        stale = [stage for stage in steps if check and _is_stale(stage)]
         return StageGraph(
             order=order,
             parents={stage.addressing: tuple(sorted(p.addressing for p in graph.successors(stage))) for stage in steps},
-            stale=frozenset(stage.addressing for stage in steps if check and _is_stale(stage)),
+            stale=frozenset(stage.addressing for stage in stale),
             forced=frozenset(forced),
+            changed_data={
+                stage.addressing: str(stage.outs[0].get_hash().value)
+                for stage in stale
+                if stage.is_data_source and stage.outs[0].exists
+            },
         )
 
 

@@ -12,6 +12,7 @@ from pipeline import exit_codes, server
 from pipeline.graph import read_graph
 from pipeline.lockfile import order_entries, remember_entries
 from pipeline.paths import BUNDLE, DATA, METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED, REPORT_BODY
+from pipeline.pointers import check_data_not_older
 from pipeline.progress import Board, board_for, stdout_console
 from pipeline.project import log_path
 from pipeline.run_lock import only_run
@@ -34,6 +35,7 @@ def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> 
     _check_params(root)
     with only_run(root):
         graph = read_graph(root, targets, force)
+        check_data_not_older(root, graph.changed_data)
         board = board_for(graph.order, stdout_console())
         with board:
             work = Work(root, graph, board)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -143,6 +144,8 @@ def _check_free(host: str, port: int) -> None:
     except socket.gaierror as error:
         raise UserError(f"--host {host}: {error.strerror or error}: name an address of this machine") from error
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UserError(f"--host {host} is no address of this machine: take {server.LOOPBACK}") from error
         raise UserError(
             f"port {port} of {host} cannot be used ({error.strerror}): choose another, for example --port {port + 1}"
         ) from error

@@ -11,8 +11,9 @@ import pandas as pd
 
 from pipeline import paths
 from pipeline.report.pictures import Picture, drawn, picture, thumbnail
-from pipeline.report.words import Line, Table, Values, counted, number, percent
+from pipeline.report.words import Line, Table, Values, number, percent
 from pipeline.tables import DASH
+from pipeline.words import counted
 from stages.download.phash import BITS
 
 SHOWN = 6

@@ -18,8 +18,9 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.git import asks
-from pipeline.report.words import Line, Table, counted
+from pipeline.report.words import Line, Table
 from pipeline.tables import DASH
+from pipeline.words import counted
 
 HEAD, TAIL = "<!-- burnish: commit -->", "<!-- burnish: time and machine -->"
 """Where the body leaves room. Nothing that a user names can hold them there: `<` is escaped."""
@@ -112,7 +113,7 @@ def _stages(times: Mapping[str, Any], counts: Mapping[str, Any], scored: set[str
         lines.append(
             Line(
                 [
-                    name,
+                    name.replace("-", "@", 1),  # as `burnish run` takes it
                     DASH if time is None else _duration(time["seconds"]),
                     DASH if count is None else f"{count['cached']:,}",
                     DASH if count is None else f"{count['computed']:,}",

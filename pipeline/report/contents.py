@@ -15,7 +15,7 @@ from pipeline.report import audit, cases, charts, data, figures
 from pipeline.report.circumstances import HEAD, TAIL
 from pipeline.report.page import render
 from pipeline.report.pictures import drawn
-from pipeline.report.words import counted
+from pipeline.words import counted
 from stages.detectors.registry import FLOORS
 
 SECTIONS = (

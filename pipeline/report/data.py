@@ -11,8 +11,10 @@ import yaml
 
 from pipeline import paths
 from pipeline.params import Params, defaults
-from pipeline.report.words import Line, Table, counted, listed
+from pipeline.report.words import Line, Table, listed
+from pipeline.words import counted
 
+SPLITS = {"official": "the publisher's where there is one, else by groups", "grouped": "by groups"}
 UNTOLD = frozenset({"compute", "retrain"})
 """Sections that change no result, so the stage does not depend on them."""
 
@@ -55,7 +57,7 @@ def facts(params: Params) -> list[tuple[str, str]]:
     fused = f"; {paths.FUSION} is the mean of {listed(params.fused_detectors)}" if params.fused_detectors else ""
     return [
         ("Data", f"{source}: {listed(data.categories)}"),
-        ("Split", f"{data.split}, fold {data.fold}{groups}"),
+        ("Split", f"{SPLITS[data.split]}, fold {data.fold}{groups}"),
         ("Manifest", "sha256 " + hashlib.sha256(paths.MANIFEST.read_bytes()).hexdigest()),
         ("Backbone", f"{params.backbone.model}, {params.backbone.image_side} pixels"),
         ("Detectors", listed(params.detectors) + fused),

@@ -12,7 +12,6 @@ from pipeline.report.words import (
     Line,
     Table,
     Values,
-    counted,
     interval,
     number,
     percent,
@@ -20,6 +19,7 @@ from pipeline.report.words import (
     with_interval,
     without_empty,
 )
+from pipeline.words import counted
 from stages.detectors.registry import FLOORS
 
 Metrics = Mapping[str, Values]

@@ -51,11 +51,6 @@ def with_interval(value: float | None, ends: Sequence[float] | None) -> str:
     return number(value) + (f" [{interval(ends)}]" if value is not None and ends is not None else "")
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """`1 image`, `2 images`"""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def listed(words: Sequence[str]) -> str:
     """`a, b and c`"""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from stages.download.config import DataConfig
 from stages.download.examine import State, examine_image, max_bytes_for, read_unchanged, state_of
 from stages.download.images import ImageFault
-from stages.download.sources.files import images_below
+from stages.download.sources.files import images_below, is_image
 from stages.download.sources.globs import regex
 
 UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart")
@@ -48,6 +48,15 @@ Known = Mapping[str, str]
 def holds_files(folder: Path) -> bool:
     """Whether there is anything that may be an image: a first look, which reads no file."""
     return folder.is_dir() and any(True for _ in images_below(folder))
+
+
+def others(folder: Path) -> list[str]:
+    """Files that are no images by their ending, and none that is still being written; hidden ones are passed over."""
+    if not folder.is_dir():
+        return []
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    seen = (path.as_posix() for path in files if not any(part.startswith(".") for part in path.parts))
+    return sorted(path for path in seen if not is_image(path) and not path.endswith(UNFINISHED))
 
 
 def look(folder: Path, config: DataConfig, known: Known, wait: Callable[[], None]) -> Inbox:

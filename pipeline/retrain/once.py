@@ -12,11 +12,12 @@ from pipeline import champion, paths
 from pipeline.git import git, is_ancestor
 from pipeline.params import Params, load_params
 from pipeline.retrain import records, tags
-from pipeline.retrain.inbox import Inbox, holds_files, look, pause
+from pipeline.retrain.inbox import Inbox, holds_files, look, others, pause
 from pipeline.retrain.notify import notify
 from pipeline.retrain.promotion import Say, carry_out, carry_out_interrupted, finish, only_retraining, restore
 from pipeline.retrain.records import Decision, Run
 from pipeline.retrain.worktree import Worktree, absolute
+from pipeline.words import counted
 from stages.types import UserError
 
 FIRST = "the first champion"
@@ -65,7 +66,7 @@ def _attempt(root: Path, params: Params, run: Run, force: bool, say: Say) -> Run
     champion_commit = _champion_commit(root, params, say)
     inbox = absolute(root, params.retrain.inbox)
     if champion_commit and not force and not holds_files(inbox):
-        return _nothing(root, run, Inbox())
+        return _nothing(root, run, Inbox(), inbox)
     tree = Worktree(root)
     base, notes = _base(root, champion_commit)
     say(f"preparing {paths.WORKTREE} at {base[:12]}")
@@ -78,9 +79,13 @@ def _attempt(root: Path, params: Params, run: Run, force: bool, say: Say) -> Run
         say(f"there already, moved to {paths.RETRAIN}/known/: {', '.join(drop.path for drop in found.known)}")
     run = replace(run, known=len(found.known), left=found.left, notes=notes)
     if champion_commit and not force and not found.new:
-        return _nothing(root, run, found)
+        return _nothing(root, run, found, inbox)
     run = replace(run, new=len(found.new))
-    what = f"{run.new} new files: training a challenger" if champion_commit else "no champion yet: making the first"
+    what = (
+        f"{counted(run.new, 'new file')}: training a challenger"
+        if champion_commit
+        else "no champion yet: making the first"
+    )
     say(f"{what} (log: {_log(root, run).relative_to(root)})")
     _train(tree, inbox, found, _log(root, run), params, say)
     out = records.folder_of(root, run.id)
@@ -178,7 +183,7 @@ def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, p
     message = ""
     if promote:
         version = tags.next_version(root, model)
-        about = f"{run.new} new files; {run.reason}" if run.new else run.reason
+        about = f"{counted(run.new, 'new file')}; {run.reason}" if run.new else run.reason
         message = f"Retrain: {model} {version}\n\n{about}\n"
         commit = tree.commit(message)
         from pipeline.bundle import make_bundle
@@ -195,9 +200,11 @@ def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, p
     return carry_out(root, decision)
 
 
-def _nothing(root: Path, run: Run, found: Inbox) -> Run:
-    reasons = [f"{len(found.known)} files were there already"] if found.known else []
-    reasons += [f"{len(found.left)} files stay in the inbox"] if found.left else []
+def _nothing(root: Path, run: Run, found: Inbox, inbox: Path) -> Run:
+    reasons = [f"{counted(len(found.known), 'file')} known already"] if found.known else []
+    reasons += [f"{counted(len(found.left), 'file')} left in the inbox"] if found.left else []
+    if passed := others(inbox):
+        reasons.append(f"no images, passed over: {', '.join(passed[:3])}{', ...' if len(passed) > 3 else ''}")
     run = replace(run, result="nothing new", reason="; ".join(reasons) or "the inbox is empty", ended=_now())
     finish(root, run)
     return run

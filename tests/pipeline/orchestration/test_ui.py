@@ -300,3 +300,5 @@ def test_a_port_that_is_taken_is_one_line() -> None:
     ui_module._check_free("127.0.0.1", port)
     with pytest.raises(UserError, match=r"--host no\.such\.host\.invalid: "):
         ui_module._check_free("no.such.host.invalid", 1)
+    with pytest.raises(UserError, match=r"192\.0\.2\.1 is no address of this machine"):
+        ui_module._check_free("192.0.2.1", 0)

@@ -88,8 +88,8 @@ def test_times_and_counts_in_the_order_of_the_stages(root: Path) -> None:
     assert isinstance(table, Table)
     assert [tuple(line.cells[:4]) for line in table.lines] == [
         ("features", "60.0 s", "1,200", "3"),
-        ("train-tile-ear", "1 h 01 min", "–", "–"),
-        ("infer-tile-ear", "–", "4", "5"),
+        ("train@tile-ear", "1 h 01 min", "–", "–"),
+        ("infer@tile-ear", "–", "4", "5"),
         ("score", "2.0 s", "–", "–"),
         ("sum", "1 h 02 min", "1,204", "8"),
     ]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.report import figures
-from pipeline.report.words import Table, counted, listed
+from pipeline.report.words import Table, listed
+from pipeline.words import counted
 from stages.score.config import ScoreConfig
 from stages.score.evaluate import evaluate
 

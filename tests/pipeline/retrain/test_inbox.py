@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.retrain.inbox import Drop, Inbox, holds_files, look, place
+from pipeline.retrain.inbox import Drop, Inbox, holds_files, look, others, place
 from stages.download.config import DataConfig
 from tests.pipeline.retrain.toy import picture
 
@@ -123,6 +123,14 @@ def test_unfinished_hidden_and_other_files_are_passed_over(tmp_path: Path, name:
     (tmp_path / "normal" / name).write_bytes(b"x")
     assert not holds_files(tmp_path)
     assert see(tmp_path) == Inbox()
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    for name in ("normal/a.png", "normal/notes.txt", "b.zip", "normal/c.png.part", ".hidden/d.txt", "normal/.e"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert others(tmp_path) == ["b.zip", "normal/notes.txt"]
+    assert others(tmp_path / "nowhere") == []
 
 
 def test_no_inbox_is_an_empty_one(tmp_path: Path) -> None:

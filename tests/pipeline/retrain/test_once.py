@@ -53,6 +53,9 @@ def test_nothing_new_is_said_and_done(project: Path, retrain: Retrain) -> None:
     assert last(project)["result"] == "nothing new"
     assert not (project / paths.WORKTREE).exists()
     assert untouched(project) == before
+    (project / "data/inbox").mkdir(exist_ok=True)
+    (project / "data/inbox/a.zip").write_bytes(b"")
+    assert "nothing new: no images, passed over: a.zip;" in retrain(project).stdout
 
 
 def test_good_images_are_promoted_bad_ones_held_and_old_ones_known(project: Path, retrain: Retrain) -> None:
