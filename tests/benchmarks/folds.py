@@ -52,8 +52,8 @@ def run(project: Path, changes: dict[str, Any]) -> dict[str, Any]:
     return {name: json.loads(file.read_text()) for name, file in files.items()}
 
 
-Found = dict[tuple[str, str], list[tuple[float, float, float]]]
-"""Value and ends of its interval in each fold, by category and detector."""
+Found = dict[tuple[str, str], list[tuple[float, list[float] | None]]]
+"""Value and ends of its interval, where it has one, in each fold, by category and detector."""
 
 
 def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -64,24 +64,26 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for category, detectors in row["metrics"].items():
             for name, values in detectors.items():
                 if values["image_auroc"] is not None:
-                    reached.setdefault((category, name), []).append((values["image_auroc"], *values["image_auroc_ci"]))
+                    reached.setdefault((category, name), []).append((values["image_auroc"], values["image_auroc_ci"]))
             fused = row.get("details", {}).get(category, {}).get("fused", {})
             for name, values in fused.get("added_by", {}).items():
-                added.setdefault((category, name), []).append((values["image_auroc"], *values["ci"]))
+                added.setdefault((category, name), []).append((values["image_auroc"], values["ci"]))
     lines = []
     for (category, name), folds in reached.items():
-        own = [value for value, *_ in folds]
+        own = [value for value, _ in folds]
         line = {"category": category, "detector": name, **_mean(folds), "least": min(own), "most": max(own)}
         lines.append(line | {"folds": len(own), "added": _mean(added.get((category, name), []))})
     return sorted(lines, key=lambda one: (one["category"], -one["mean"]))
 
 
-def _mean(folds: list[tuple[float, float, float]]) -> dict[str, Any]:
+def _mean(folds: list[tuple[float, list[float] | None]]) -> dict[str, Any]:
     """Of the values, and of each end of their intervals."""
     if not folds:
         return {}
-    mean, low, high = (round(float(one), 4) for one in np.mean(folds, axis=0))
-    return {"mean": mean, "interval": (low, high)}
+    ends = [interval for _, interval in folds if interval is not None]
+    mean = round(float(np.mean([value for value, _ in folds])), 4)
+    whole = len(ends) == len(folds)
+    return {"mean": mean, "interval": [round(float(end), 4) for end in np.mean(ends, axis=0)] if whole else None}
 
 
 def show(lines: list[dict[str, Any]]) -> None:
@@ -89,12 +91,14 @@ def show(lines: list[dict[str, Any]]) -> None:
     print("| --- | --- | ---: | --- | --- | --- | ---: |")
     for one in lines:
         name = f"*{one['detector']} floor*" if one["detector"] in FLOORS else one["detector"]
-        interval = "{:.3f} to {:.3f}".format(*one["interval"])
-        added = one["added"]
-        adds = "{:+.3f} [{:.3f}, {:.3f}]".format(added["mean"], *added["interval"]) if added else ""
+        adds = f"{one['added']['mean']:+.3f} {_ends(one['added']['interval'])}" if one["added"] else ""
         spread = f"{one['least']:.3f} to {one['most']:.3f}"
-        cells = (one["category"], name, f"{one['mean']:.3f}", interval, spread, adds, one["folds"])
+        cells = (one["category"], name, f"{one['mean']:.3f}", _ends(one["interval"]), spread, adds, one["folds"])
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def _ends(interval: list[float] | None) -> str:
+    return "" if interval is None else "[{:.3f}, {:.3f}]".format(*interval)
 
 
 def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...], project: Path) -> None:

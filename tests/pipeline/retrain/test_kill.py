@@ -61,6 +61,7 @@ def killed(project: Path, settings: dict[str, str], after_s: float) -> bool:
     return False
 
 
+@pytest.mark.timeout(3000)
 def test_kill_at_random_points(served: Path, tmp_path: Path, retrain: Retrain, settings: dict[str, str]) -> None:
     project = copy_of(served, tmp_path / "project")
     drop(project, 2, seed=9_000)
