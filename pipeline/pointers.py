@@ -17,7 +17,8 @@ MOST = 200
 
 
 def check_data_not_older(root: Path, changed: Mapping[str, str]) -> None:
-    """
+    """Refuse data that an earlier commit of their pointer had.
+
     Args:
         root: the project's root.
         changed: by pointer, DVC's digest of what lies in its place (`StageGraph.changed_data`).

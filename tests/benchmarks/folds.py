@@ -65,7 +65,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for name, values in detectors.items():
                 if values["image_auroc"] is not None:
                     reached.setdefault((category, name), []).append((values["image_auroc"], values["image_auroc_ci"]))
-            fused = row.get("details", {}).get(category, {}).get("fused", {})
+            fused = row["details"][category].get("fused", {})  # a run of one detector has no fusion
             for name, values in fused.get("added_by", {}).items():
                 added.setdefault((category, name), []).append((values["image_auroc"], values["ci"]))
     lines = []
