@@ -46,7 +46,7 @@ class Models:
         self._backbone = load(bundle.fitted("backbone"), device) if needs & OF_BACKBONE else None
         self._clean = self._cleaner(bundle) if "clean" in needs else None
         self._imagenet = self._extractors()
-        self.sides = frozenset(config.image_side for config in self._configs.values())
+        self.sides = frozenset(config.input_side for config in self._configs.values())
         if self._backbone is not None:
             self.sides |= {self._backbone.image_side}
 
@@ -54,7 +54,7 @@ class Models:
     def batch(self) -> int:
         """Images at once whose pixels, tokens and maps take about `BUDGET` bytes."""
         pixels = 2 * sum(3 * side**2 for side in self.sides)  # one chunk in use, the next being read
-        maps = sum(8 * config.image_side**2 for config in self._configs.values())
+        maps = sum(8 * config.input_side**2 for config in self._configs.values())
         grid, channels = ((0, 0), 0) if self._backbone is None else (self._backbone.grid, self._backbone.channels)
         tokens = 16 * grid[0] * grid[1] * channels  # in single and in half precision, raw and clean
         return max(1, min(MOST, BUDGET // (pixels + maps + tokens)))
@@ -71,7 +71,7 @@ class Models:
         for name, config in self._configs.items():
             samples = Samples(
                 ids=ids,
-                images=images[config.image_side],
+                images=images[config.input_side],
                 imagenet=self._imagenet.get(name),
                 **{kind: features.get(kind) for kind in self._needs[name] & OF_BACKBONE},
             )

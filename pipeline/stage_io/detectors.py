@@ -111,7 +111,7 @@ def samples_of(
     attention = paths.FEATURES / "attention.zarr"
     return Samples(
         ids=manifest["sha256"].to_numpy()[rows].tolist(),
-        images=ImageFiles.of(manifest, rows, config.image_side),
+        images=ImageFiles.of(manifest, rows, config.input_side),
         raw=stored(paths.FEATURES / "tokens.zarr") if "raw" in needs else None,
         clean=stored(paths.CLEAN / "tokens.zarr") if "clean" in needs else None,
         attention=stored(attention) if "attention" in needs and attention.exists() else None,

@@ -2,18 +2,21 @@
 
 `ssim` and `msgms`: 1 - similarity of the pixels (`stages.detectors.similarity`).
 
-`features`: how unlikely the image's features are, given those of its restoration. Both are enlarged to `compare_side`;
-a linear map, one for all positions, predicts the former from the latter, and at each position a Gaussian over what it
-leaves is fitted to training images (`stages.detectors.gaussian`). Where a restoration says nothing, this is PaDiM.
+`features`: how unlikely the image's features are, given those of its restoration. The network sees, and paints, the
+image reduced to S pixels; features are those of the whole image and of the restoration enlarged to its side. A linear
+map, one for all positions, predicts the former from the latter, and at each position a Gaussian over what it leaves is
+fitted to training images (`stages.detectors.gaussian`). Where a restoration says nothing, this is PaDiM.
 
 Sources: features in place of pixels: Johnson et al., "Perceptual losses", ECCV 2016; the rest is ours.
 
-Legend: N images; B of them in a batch; S image side; h, w grid of features; C channels.
+Legend: N images; B of them in a batch; S side of what the network sees, T of the images; h, w grid of features; C
+channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +29,7 @@ from torch.nn import functional as F
 from stages.detectors.gaussian import Distance, Gaussian, contrast
 from stages.detectors.interface import CompareConfig
 from stages.detectors.similarity import msgms, ssim
-from stages.types import Extract, UserError, batches
+from stages.types import Extract, Rows, ScoreMap, UserError, batches
 
 PixelKind = Literal["ssim", "msgms"]
 PIXEL_KINDS: tuple[PixelKind, ...] = ("ssim", "msgms")
@@ -53,6 +56,17 @@ def as_bytes(restoration: Tensor) -> Pictures:
     return restoration.permute(1, 2, 0).mul(255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
+def reduced(images: Rows, side: int) -> Pictures:
+    """(N, T, T, 3) -> (N, side, side, 3), the mean over squares of pixels, halves up; T is a multiple of `side`."""
+    count, large = images.shape[:2]
+    factor = large // side
+    small = np.empty((count, side, side, 3), np.uint8)
+    for rows in batches(count, BATCH):
+        sums = images[rows].reshape(-1, side, factor, side, factor, 3).sum(axis=(2, 4), dtype=np.uint32)
+        small[rows] = (sums + factor**2 // 2) // factor**2
+    return small
+
+
 def enlarged(images: Pictures, side: int) -> Pictures:
     """(B, S, S, 3) -> (B, side, side, 3), bilinear, pixel centres aligned."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
@@ -69,7 +83,7 @@ def fit(
     """Arrays of `Comparison`, from normal images.
 
     Args:
-        pairs: numbers of some of the `count` images -> them and their restorations, (B, S, S, 3) each.
+        pairs: numbers of some of the `count` images -> them, (B, T, T, 3), and their restorations, (B, S, S, 3).
 
     Raises:
         UserError: no ImageNet features are at hand.
@@ -94,9 +108,16 @@ class Comparison:
         self._distance = Distance(Gaussian.of(arrays, "compare."))
 
     def maps(self, images: Pictures, restorations: Pictures) -> list[NDArray[np.float32]]:
-        """Smoothed map (h, w) of each of up to `BATCH` images and restorations, (B, S, S, 3) each."""
+        """Smoothed map (h, w) of each of up to `BATCH` images (B, T, T, 3) and restorations (B, S, S, 3)."""
         left = _left(*self._features(images, restorations), self._prediction, self._contrast)
         return [gaussian_filter(self._distance(one), SMOOTHING) for one in left]
+
+    def scored(self, images: Pictures, by_pixels: Sequence[ScoreMap]) -> Iterator[ScoreMap]:
+        """What up to `BATCH` images got by pixels, with the map in features in place of that by pixels; the image score
+        is its maximum."""
+        planes = self.maps(images, np.stack([one.pictures["restoration"] for one in by_pixels]))
+        for one, plane in zip(by_pixels, planes, strict=True):
+            yield replace(one, anomaly_map=plane, image_score=float(plane.max()))
 
 
 class _Features:
@@ -110,7 +131,7 @@ class _Features:
         self._extract, self._side = extract, config.compare_side
 
     def __call__(self, images: Pictures, restorations: Pictures) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        found = self._extract(enlarged(np.concatenate([images, restorations]), self._side))
+        found = self._extract(np.concatenate([images, enlarged(restorations, self._side)]))
         return found[: len(images)], found[len(images) :]
 
 

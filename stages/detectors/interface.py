@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from math import lcm
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.types import Config, Fitted, Samples, ScoreMap
 
@@ -18,6 +19,11 @@ class DetectorConfig(Config):
 
     image_side: int
     """S: side in pixels to which images are resized before the detector sees them."""
+
+    @property
+    def input_side(self) -> int:
+        """Side in pixels of the images in `Samples`."""
+        return self.image_side
 
 
 class ImageNetConfig(DetectorConfig):
@@ -38,10 +44,26 @@ class CompareConfig(ImageNetConfig):
     network: Literal["lite0", "lite1", "lite2"] = "lite2"
     """The EfficientNet-Lite whose maps of strides 4, 8 and 16 are stacked."""
     compare_side: int = Field(256, ge=64, le=1024, multiple_of=32)
-    """Side in pixels to which both are enlarged for `compare: features`; a multiple of 32."""
+    """For `compare: features`: side in pixels at which the image is compared with its restoration, which is enlarged to
+    it; a multiple of 32 and of `image_side`."""
     contrast: int = Field(9, ge=0, le=99)
     """For `compare: features`: side, in cells of their grid, of the square around each whose mean is taken off; 0: none
     is. What shifts a whole image, as another lot does, then counts less."""
+
+    @model_validator(mode="after")
+    def _whole_cells(self) -> Self:
+        if self.input_side % self.image_side:
+            least = lcm(32, self.image_side)
+            raise ValueError(
+                f"compare_side {self.compare_side} is not a multiple of image_side {self.image_side}:"
+                f" take compare_side {max(1, round(self.compare_side / least)) * least} for instance"
+            )
+        return self
+
+    @property
+    def input_side(self) -> int:
+        """What is compared in features comes at `compare_side`; the network sees it reduced to `image_side`."""
+        return self.compare_side if self.compare == "features" else self.image_side
 
 
 class Detector(Protocol):

@@ -1,6 +1,6 @@
 """Image against restoration in the features of an ImageNet CNN, as `compare.Comparison`.
 
-Legend: S image side; h, w grid of features; C channels.
+Legend: S side of what the network sees, T of the image; h, w grid of features; C channels.
 """
 
 from __future__ import annotations
@@ -33,11 +33,21 @@ class Compared(nn.Module):
         self.register_buffer("prediction", torch.from_numpy(arrays["compare.prediction"].copy()))
 
     def forward(self, pixels: Tensor, restored: Tensor) -> Tensor:
-        """(1, 3, S, S) each, the first in 0..255, the second in [0, 1]; both become whole grey levels."""
-        both = torch.cat([pixels, restored.mul(255).round().clamp(0, 255)])
-        stack, _ = self.cnn(self.enlarge(both).add(HALF_UP).round())
+        """Pixels (1, 3, T, T) in 0..255, restoration (1, 3, S, S) in [0, 1], which becomes whole grey levels."""
+        painted = self.enlarge(restored.mul(255).round().clamp(0, 255)).add(HALF_UP).round()
+        stack, _ = self.cnn(torch.cat([pixels, painted]))
         image, restoration = stack.permute(0, 2, 3, 1)  # (h, w, C) each
         return self.smooth(self.distance(self.contrast(image - restoration @ self.prediction)))
+
+
+def reduced(pixels: Tensor, side: int) -> Tensor:
+    """`stages.detectors.compare.reduced`: (1, 3, T, T) whole numbers -> (1, 3, side, side)."""
+    factor = pixels.shape[-1] // side
+    if factor == 1:
+        return pixels
+    # sums of whole numbers are exact, a mean taken by a factor is not
+    sums = pixels.view(1, 3, side, factor, side, factor).sum(dim=(3, 5))
+    return ((sums + factor**2 // 2) / factor**2).floor()
 
 
 def compared(arrays: Mapping[str, NDArray[Any]], config: CompareConfig, cnn: nn.Module | None) -> Compared | None:

@@ -1,6 +1,6 @@
 """EAR as a graph, the deployed mask within.
 
-Legend: S image side; h, w patch grid; C channels.
+Legend: S side of what the network sees, T of the image; h, w patch grid; C channels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from stages.detectors.compare import PixelKind, unlike
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.hint import excise
 from stages.detectors.ear.unet import UNet
-from stages.onnx_graphs.compare import compared
+from stages.onnx_graphs.compare import compared, reduced
 from stages.onnx_graphs.interface import ExportGraph, feature_input, image_input
 from stages.onnx_graphs.parts import Nearest, bilinear, part_of, smooth, state_of
 from stages.types import Fitted, Samples
@@ -24,7 +24,7 @@ SOURCES = {"attention": "attention", "rarity_raw": "raw", "rarity_clean": "clean
 
 
 class Recovery(nn.Module):
-    """Image (1, S, S, 3) uint8, and what its mask is made from -> map and image score."""
+    """Image (1, T, T, 3) uint8, and what its mask is made from -> map and image score."""
 
     mean: Tensor
     scale: Tensor
@@ -48,13 +48,14 @@ class Recovery(nn.Module):
             self.smooth = smooth((config.image_side, config.image_side), config.smooth_sigma, mode="nearest")
 
     def forward(self, image: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = image.permute(0, 3, 1, 2).float()  # (1, 3, S, S)
+        pixels = image.permute(0, 3, 1, 2).float()  # (1, 3, T, T)
         mask = self.mask(self._saliency(source[0]))
-        restored = self.network(excise(pixels / 255, mask[None, None], self._hint))
+        small = reduced(pixels, self._config.image_side) / 255
+        restored = self.network(excise(small, mask[None, None], self._hint))
         if self.compared is not None:
             plane = self.compared(pixels, restored)
             return plane, plane.max()
-        difference = unlike(pixels / 255, restored, self._by)[0, 0]
+        difference = unlike(small, restored, self._by)[0, 0]
         plane = self.smooth((difference - self.mean) / self.scale)
         count = max(1, round(self._config.top_fraction * plane.numel()))
         return plane, plane.flatten().topk(count).values.mean()
@@ -91,4 +92,4 @@ def graph(fitted: Fitted, config: EarConfig, samples: Samples, cnn: nn.Module | 
     source = feature_input(SOURCES[config.mask], samples)
     shape = source.shape[2:] if config.mask == "attention" else source.shape[1:3]  # (1, heads, h, w) or (1, h, w, C)
     module = Recovery(fitted, config, (shape[0], shape[1]), cnn)
-    return ExportGraph(module.eval(), (image_input(config.image_side), source))
+    return ExportGraph(module.eval(), (image_input(config.input_side), source))

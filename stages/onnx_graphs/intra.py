@@ -1,6 +1,7 @@
 """InTra as a graph.
 
-Legend: S image side; K patch side; G = S / K grid side; P = K * K * 3 values of a patch.
+Legend: S side of what the network sees, T of the image; K patch side; G = S / K grid side; P = K * K * 3 values of a
+patch.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.detector import difference_map
 from stages.detectors.intra.model import build
 from stages.detectors.intra.windows import centred
-from stages.onnx_graphs.compare import compared
+from stages.onnx_graphs.compare import compared, reduced
 from stages.onnx_graphs.interface import ExportGraph, image_input
 from stages.onnx_graphs.parts import part_of, state_of
 from stages.types import Fitted, Samples, batches
 
 
 class Inpainting(nn.Module):
-    """(1, S, S, 3) uint8 -> map and its maximum."""
+    """(1, T, T, 3) uint8 -> map and its maximum."""
 
     positions: Tensor
     covered: Tensor
@@ -47,8 +48,9 @@ class Inpainting(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         side, grid, patch = self._config.image_side, self._config.grid_side, self._config.patch_side
-        pixels = image[0].float() / 255  # (S, S, 3)
-        cut = pixels.view(grid, patch, grid, patch, 3).transpose(1, 2).reshape(grid * grid, -1)  # (G * G, P)
+        whole = image.permute(0, 3, 1, 2).float()  # (1, 3, T, T)
+        pixels = reduced(whole, side)[0].permute(1, 2, 0) / 255  # (S, S, 3)
+        cut = pixels.reshape(grid, patch, grid, patch, 3).transpose(1, 2).reshape(grid * grid, -1)  # (G * G, P)
         painted = [
             self.network(cut[self.positions[rows]], self.positions[rows], self.covered[rows])
             for rows in batches(grid * grid, self._config.inference_windows)
@@ -56,7 +58,7 @@ class Inpainting(nn.Module):
         restored = torch.cat(painted).clamp(0, 1).view(grid, grid, patch, patch, 3)
         restored = restored.transpose(1, 2).reshape(side, side, 3)  # (G, K, G, K, 3) -> (S, S, 3)
         if self.compared is not None:
-            plane = self.compared(image.permute(0, 3, 1, 2).float(), restored.permute(2, 0, 1)[None])
+            plane = self.compared(whole, restored.permute(2, 0, 1)[None])
             return plane, plane.max()
         plane = difference_map(pixels, restored, self._by, self._config.smoothing_side) - self.mean
         plane = plane.square() if self._by == "msgms" else plane / self.scale
@@ -65,4 +67,4 @@ class Inpainting(nn.Module):
 
 def graph(fitted: Fitted, config: IntraConfig, samples: Samples, cnn: nn.Module | None) -> ExportGraph:
     """See `interface.Graph`."""
-    return ExportGraph(Inpainting(fitted, config, cnn).eval(), (image_input(config.image_side),))
+    return ExportGraph(Inpainting(fitted, config, cnn).eval(), (image_input(config.input_side),))

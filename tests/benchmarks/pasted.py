@@ -3,10 +3,10 @@
     python -m tests.benchmarks.pasted --json FILE --detector intra [--set compare=ssim compare=msgms ...] [--quick]
 
 Fitted on the training images of a category and fold; then the AUROC of its validation images (good, of other groups)
-against the same images with a moved patch, a scratch and a dark spot (three of each image), for each row of settings.
-Settings are chosen by this, never by test defects, to which it is a guide and no more. `ear` gets the tokens of an
-ImageNet CNN in place of the backbone's. `--detector fused`: that of the members named by `--set ear intra padim`, each
-with its defaults, and what is left without each of them.
+against the same images with a moved patch, a scratch, a dark spot and a shaded region (one of each kind an image), for
+each row of settings; `by_kind`: the AUROC of each. Settings are chosen by this, never by test defects, to which it is a
+guide and no more. `ear` gets the tokens of an ImageNet CNN in place of the backbone's. `--detector fused`: that of the
+members named by `--set ear intra padim`, each with its defaults, and what is left without each of them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from stages.backbone.imagenet import extractor
 from stages.detectors.interface import DetectorConfig, ImageNetConfig
@@ -37,8 +38,7 @@ from tests.benchmarks.denoiser import pasted
 from tests.benchmarks.floors import Part, elpv, remembered, tiles
 from tests.benchmarks.machine import machine
 
-PASTED = 3
-"""Defects pasted on each validation image, of three kinds."""
+KINDS = ("moved patch", "scratch", "spot", "shade")
 TOKENS_SIDE, TOKENS_PATCH = 224, 16
 FULL_SIDE = 320
 """Side in pixels at which defects are pasted."""
@@ -51,9 +51,22 @@ def images_of(part: Part, fold: int, quick: bool) -> dict[str, NDArray[np.uint8]
     for split in ("train", "validation"):
         rows = np.flatnonzero((splits == split) & ~part.defect)[: 12 if quick else None]
         found[split] = np.stack([to_square(decode(part.files[i].read_bytes()), FULL_SIDE) for i in rows])
-    numbered = enumerate(found["validation"])
-    found["pasted"] = np.stack([pasted(image, i * PASTED + kind) for i, image in numbered for kind in range(PASTED)])
+    found["pasted"] = np.stack([one for i, image in enumerate(found["validation"]) for one in with_defects(image, i)])
     return found
+
+
+def with_defects(image: NDArray[np.uint8], number: int) -> list[NDArray[np.uint8]]:
+    """The image with a defect of each of `KINDS`."""
+    return [*(pasted(image, number * 3 + kind) for kind in range(3)), shaded(image, number)]
+
+
+def shaded(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """The image (S, S, 3) with a region, bounded by smooth noise (as by Perlin's), darker or brighter."""
+    rng, side = np.random.default_rng([number, 1]), len(image)
+    noise = sum(gaussian_filter(rng.standard_normal((side, side)), side / cells) * side / cells for cells in (8, 24))
+    covered = gaussian_filter((noise > np.quantile(noise, rng.uniform(0.75, 0.95))).astype(np.float64), 2)
+    change = rng.choice([-1, 1]) * rng.uniform(4, 16) * covered
+    return (image + change[..., None]).clip(0, 255).astype(np.uint8)
 
 
 def samples(images: NDArray[np.uint8], config: DetectorConfig) -> Samples:
@@ -63,7 +76,7 @@ def samples(images: NDArray[np.uint8], config: DetectorConfig) -> Samples:
         return np.stack([to_square(Image.fromarray(image), side) for image in images])
 
     tokens = extractor("lite0", TOKENS_PATCH, "cpu")(resized(TOKENS_SIDE)).astype(np.float16)
-    return Samples([str(i) for i in range(len(images))], resized(config.image_side), raw=tokens, clean=tokens)
+    return Samples([str(i) for i in range(len(images))], resized(config.input_side), raw=tokens, clean=tokens)
 
 
 Found = dict[str, list[ScoreMap]]
@@ -96,6 +109,11 @@ def scored_together(members: list[str], data: dict[str, NDArray[np.uint8]]) -> F
     }
 
 
+def _auroc(good: NDArray[np.float64], bad: NDArray[np.float64]) -> float:
+    counted = curve(np.concatenate([good, bad]), np.repeat([False, True], [len(good), len(bad)]))
+    return round(float(auroc(counted.tp, counted.fp)), 4)
+
+
 def measure(name: str, rows: list[dict[str, Any]], data: dict[str, NDArray[np.uint8]]) -> list[dict[str, Any]]:
     """One line a row of settings."""
     lines = []
@@ -106,9 +124,16 @@ def measure(name: str, rows: list[dict[str, Any]], data: dict[str, NDArray[np.ui
         every = [*found["validation"], *found["pasted"]]
         scores = {"image_score": np.array([one.image_score for one in every])}
         scores |= {key: np.array([one.extras[key] for one in every]) for key in every[0].extras}
-        counts = {key: curve(values, labels) for key, values in scores.items()}
-        values = {key: round(float(auroc(one.tp, one.fp)), 4) for key, one in counts.items()}
-        line = {"detector": name, "settings": settings, **values, "cpu_s": round(time.process_time() - start, 1)}
+        values = {key: _auroc(of[~labels], of[labels]) for key, of in scores.items()}
+        good, bad = scores["image_score"][~labels], scores["image_score"][labels]
+        by_kind = {kind: _auroc(good, bad[i :: len(KINDS)]) for i, kind in enumerate(KINDS)}
+        line = {
+            "detector": name,
+            "settings": settings,
+            **values,
+            "by_kind": by_kind,
+            "cpu_s": round(time.process_time() - start, 1),
+        }
         print("  ".join(f"{key} {value}" for key, value in line.items()), flush=True)
         lines.append(line)
     return lines

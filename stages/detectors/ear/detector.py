@@ -15,7 +15,6 @@ regular texture (a busbar) is never restored perfectly.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -59,7 +58,7 @@ def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, se
         kind: _memory(_rows(training, kind), config.memory_size, seed) for kind in kinds if kind != "attention"
     }
     searches = _searches(memories, config, session.device)
-    images, held_out = training.images[:], validation.images[:]
+    images, held_out = (compare.reduced(one.images, config.image_side) for one in (training, validation))
     masks = {kind: _masks(training, kind, searches, config, known=True) for kind in kinds}
     unseen = Masked(held_out, _masks(validation, config.mask, searches, config, known=False))
     network, history = train(Masked(images, masks[config.mask]), unseen, config, seed, session)
@@ -72,7 +71,7 @@ def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, se
         for pixels, one in normal.items():
             arrays |= {f"{kind}.{pixels}.mean": one.mean, f"{kind}.{pixels}.spread": one.spread}
         if kind == config.mask and config.compare == "features":
-            arrays |= compare.fit(partial(_pairs, images, pictures), len(images), training.imagenet, config)
+            arrays |= compare.fit(partial(_pairs, training.images, pictures), len(images), training.imagenet, config)
     left_out = [kind for kind in MASK_KINDS if kind not in kinds]
     return Fitted(
         arrays=arrays,
@@ -112,23 +111,19 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
         _rows(samples, kind)
     for rows in batches(len(samples), BATCH):
         images = samples.images[rows]
+        small = compare.reduced(images, config.image_side)
         sources = {kind: _rows(samples, kind)[rows] for kind in kinds}
         scored = []
         with one_thread():
-            for i, image in enumerate(images):
+            for i, image in enumerate(small):
                 saliency = {kind: _saliency(of[i], searches.get(kind), NOBODY) for kind, of in sources.items()}
                 masks = {kind: mask_of(plane, len(image), config.mask_fraction) for kind, plane in saliency.items()}
                 scored.append(_scored(network, image, masks, fitted, config))
-        if featured is None:
-            yield from scored
-            continue
-        restorations = np.stack([one.pictures["restoration"] for one in scored])
-        for one, plane in zip(scored, featured.maps(images, restorations), strict=True):
-            yield replace(one, anomaly_map=plane, image_score=float(plane.max()))
+        yield from scored if featured is None else featured.scored(images, scored)
 
 
 def _pairs(
-    images: NDArray[np.uint8], restorations: NDArray[np.uint8], rows: NDArray[np.int64]
+    images: Rows, restorations: NDArray[np.uint8], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return images[rows], restorations[rows]
 
@@ -233,7 +228,7 @@ def _masks(
     samples: Samples, kind: MaskKind, searches: Mapping[MaskKind, Search], config: EarConfig, known: bool
 ) -> NDArray[np.bool_]:
     """(N, S, S) masks; `known`: the images are those that the memory was drawn from."""
-    side = samples.images.shape[1]
+    side = config.image_side
     masks = np.empty((len(samples), side, side), dtype=np.bool_)
     source = _rows(samples, kind)
     for rows in batches(len(samples), READ):

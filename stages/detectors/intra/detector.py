@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,6 @@ from stages.training import Session
 from stages.training import fit as train_network
 from stages.types import Fitted, Samples, ScoreMap, UserError, batches
 
-READ = 64
-"""Images read at once."""
-
 
 def needs(config: IntraConfig) -> frozenset[str]:
     """Nothing but the images, and the CNN in whose features they may be compared with their restorations."""
@@ -40,9 +36,9 @@ def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, ses
     """
     _check(train, config)
     _check(validation, config)
-    images = np.asarray(train.images[:])
+    images = compare.reduced(train.images, config.image_side)
     task = InpaintingTask(build(config, seed), config)
-    held_out = validation_batches(np.asarray(validation.images[:]), config, seed)
+    held_out = validation_batches(compare.reduced(validation.images, config.image_side), config, seed)
     data = TrainingWindows(images, config, seed)
     history = train_network(
         task,
@@ -56,10 +52,10 @@ def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, ses
     )
     network = task.network.to(session.device)
     arrays = {f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
-    normal, pictures = _normal(network, train, config, session.device)
+    normal, pictures = _normal(network, images, config, session.device)
     arrays |= normal
     if config.compare == "features":
-        arrays |= compare.fit(lambda rows: (images[rows], pictures[rows]), len(images), train.imagenet, config)
+        arrays |= compare.fit(lambda rows: (train.images[rows], pictures[rows]), len(images), train.imagenet, config)
     best = history.epochs[history.best_epoch]
     return Fitted(
         arrays=arrays,
@@ -88,13 +84,9 @@ def score(fitted: Fitted, samples: Samples, config: IntraConfig, device: str) ->
     featured = Comparison(fitted.arrays, samples.imagenet, config) if config.compare == "features" else None
     for rows in batches(len(samples), BATCH):
         images = np.asarray(samples.images[rows])
-        scored = [_scored(network, image, fitted.arrays, config, device) for image in images]
-        if featured is None:
-            yield from scored
-            continue
-        restorations = np.stack([one.pictures["restoration"] for one in scored])
-        for one, plane in zip(scored, featured.maps(images, restorations), strict=True):
-            yield replace(one, anomaly_map=plane, image_score=float(plane.max()))
+        small = compare.reduced(images, config.image_side)
+        scored = [_scored(network, image, fitted.arrays, config, device) for image in small]
+        yield from scored if featured is None else featured.scored(images, scored)
 
 
 def _scored(
@@ -179,20 +171,19 @@ def restored(
 
 
 def _normal(
-    network: InpaintingTransformer, train: Samples, config: IntraConfig, device: str
+    network: InpaintingTransformer, images: NDArray[np.uint8], config: IntraConfig, device: str
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.uint8]]:
     """Mean and spread of the training images' pixel maps, (S, S) each, and their restorations (N, S, S, 3)."""
     side = config.image_side
     total = {kind: np.zeros((2, side, side)) for kind in PIXEL_KINDS}
-    pictures = np.empty((len(train), side, side, 3), np.uint8)
-    for rows in batches(len(train), READ):
-        for i, image in enumerate(np.asarray(train.images[rows]), start=rows.start):
-            pictures[i], differences = restored(network, image, config, device)
-            for kind, plane in differences.items():
-                values = plane.astype(np.float64)
-                total[kind] += values, values**2
+    pictures = np.empty_like(images)
+    for i, image in enumerate(images):
+        pictures[i], differences = restored(network, image, config, device)
+        for kind, plane in differences.items():
+            values = plane.astype(np.float64)
+            total[kind] += values, values**2
     arrays: dict[str, NDArray[np.float32]] = {}
-    for kind, (mean, squares) in ((kind, sums / len(train)) for kind, sums in total.items()):
+    for kind, (mean, squares) in ((kind, sums / len(images)) for kind, sums in total.items()):
         spread = np.sqrt(np.maximum(squares - mean**2, 0))
         arrays |= {f"{kind}.mean": mean.astype(np.float32), f"{kind}.spread": spread.astype(np.float32)}
     return arrays, pictures
@@ -200,8 +191,8 @@ def _normal(
 
 def _check(samples: Samples, config: IntraConfig) -> None:
     shape = tuple(samples.images.shape[1:])
-    if shape != (config.image_side, config.image_side, 3):
+    if shape != (config.input_side, config.input_side, 3):
         raise UserError(
-            f"intra: the images are {' x '.join(map(str, shape))}, but image_side is {config.image_side} "
-            f"({config.image_side} x {config.image_side} x 3); prepare them at that side."
+            f"intra: the images are {' x '.join(map(str, shape))}, but {config.input_side} x {config.input_side} x 3"
+            " are needed; prepare them at that side."
         )

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from stages.detectors import compare
-from stages.detectors.compare import Comparison, as_bytes, enlarged, fit
+from stages.detectors.compare import Comparison, as_bytes, enlarged, fit, reduced
 from stages.detectors.gaussian import contrast
 from stages.detectors.interface import CompareConfig
 from stages.types import UserError
@@ -88,12 +89,14 @@ def test_parameters_and_what_is_missing() -> None:
     assert not np.allclose(_maps(_config(contrast=3), test), plain)
     seen: list[int] = []
 
-    def watched(images: np.ndarray) -> np.ndarray:
-        seen.append(images.shape[1])
-        return extract(enlarged(images, 64))
+    images, restorations = _pairs(4, 0)
 
-    fit(lambda rows: tuple(part[rows] for part in _pairs(4, 0)), 4, watched, _config(compare_side=96))  # type: ignore[arg-type, return-value]
-    assert set(seen) == {96}
+    def watched(pictures: np.ndarray) -> np.ndarray:
+        seen.append(pictures.shape[1])
+        return extract(enlarged(pictures, 64))
+
+    fit(lambda rows: (enlarged(images[rows], 128), restorations[rows]), 4, watched, _config(compare_side=128))
+    assert set(seen) == {128}
     with pytest.raises(UserError, match="ImageNet CNN"):
         fit(lambda rows: test, 2, None, _config())
 
@@ -104,6 +107,29 @@ def test_contrast_by_hand() -> None:
     assert contrast(features, 3)[1, 1, 0] == 0  # 4 less the mean of 0..8
     # the corner: itself 4 times, each neighbour twice, the diagonal once
     assert contrast(features, 3)[0, 0, 0] == pytest.approx(0 - (4 * 0 + 2 * 1 + 2 * 3 + 4) / 9)
+
+
+def test_sides() -> None:
+    assert _config(image_side=32, compare_side=96).input_side == 96
+    assert _config(image_side=20, compare="ssim", compare_side=160).input_side == 20
+    with pytest.raises(
+        ValidationError, match="compare_side 256 is not a multiple of image_side 96: take compare_side 288"
+    ):
+        _config(image_side=96, compare_side=256)
+
+
+def test_the_network_sees_means_of_squares_of_pixels() -> None:
+    image = np.zeros((1, 4, 4, 3), np.uint8)
+    image[0, :2, :2, 0] = [[1, 2], [3, 4]]  # 2.5: up
+    image[0, 2:, :2, 0] = [[1, 1], [1, 2]]  # 1.25
+    image[0, 2:, 2:, 2] = 255
+    small = reduced(image, 2)
+    np.testing.assert_array_equal(small[0, ..., 0], [[3, 0], [1, 0]])
+    np.testing.assert_array_equal(small[0, ..., 2], [[0, 0], [0, 255]])
+    many = np.random.default_rng(0).integers(0, 256, (19, 6, 6, 3), dtype=np.uint8)  # more than one batch
+    expected = many.reshape(19, 2, 3, 2, 3, 3).mean((2, 4))
+    np.testing.assert_allclose(reduced(many, 2), expected, atol=0.5 + 1e-9)
+    np.testing.assert_array_equal(reduced(many, 6), many)
 
 
 def test_pictures() -> None:

@@ -52,7 +52,7 @@ def samples(count: int, seed: int, side: int) -> Samples:
 
 
 def fitted_on(name: str, config: DetectorConfig, **more: Any) -> Fitted:
-    train, validation = (replace(samples(count, count, config.image_side), **more) for count in (8, 3))
+    train, validation = (replace(samples(count, count, config.input_side), **more) for count in (8, 3))
     return detector(name).fit(train, validation, config, 0, Session())
 
 
@@ -75,7 +75,7 @@ def parity(name: str, fitted: Fitted, config: Any, images: Samples, cnn: nn.Modu
 )
 def test_the_graph_scores_as_the_detector(name: str, changes: dict[str, Any]) -> None:
     config = CONFIGS[name](**{**SMALL[name], **changes})
-    found = parity(name, fitted_on(name, config), config, samples(3, 99, config.image_side))
+    found = parity(name, fitted_on(name, config), config, samples(3, 99, config.input_side))
     assert found.within(TOLERANCE)
     assert found.pixel <= TOLERANCE
 
@@ -85,7 +85,7 @@ def with_network(name: str, **changes: Any) -> None:
     config = CONFIGS[name](**{**SMALL[name], **changes})
     extract = extractor("lite0", 8, "cpu")
     fitted = fitted_on(name, config, imagenet=extract)
-    images = replace(samples(2, 99, config.image_side), imagenet=extract)
+    images = replace(samples(2, 99, config.input_side), imagenet=extract)
     found = parity(name, fitted, config, images, imagenet(8, deep=False, name="lite0"))
     assert found.within(TOLERANCE)
     assert found.pixel <= TOLERANCE
@@ -96,14 +96,14 @@ def test_the_graph_of_padim_holds_the_imagenet_network() -> None:
 
 
 def test_the_graph_of_intra_compares_features() -> None:
-    """20 to 96 pixels: weights are multiples of 1/48, which no binary number holds, and some sums are exact halves."""
-    with_network("intra", compare="features", contrast=3, image_side=20, patch_side=4, compare_side=96)
+    """16 and 96 pixels: means of 36, which no binary number holds, and some of them exact halves."""
+    with_network("intra", compare="features", contrast=3, image_side=16, patch_side=4, compare_side=96)
 
 
 def test_the_graph_of_ear_cuts_by_rarity_and_compares_features() -> None:
     """In the last image nothing is rarer than the rest."""
     config, extract = CONFIGS["ear"](**SMALL["ear"], contrast=0), extractor("lite0", 8, "cpu")
-    images = samples(3, 99, 32)
+    images = samples(3, 99, config.input_side)
     assert images.raw is not None
     tokens = images.raw[:]
     tokens[2] = 1

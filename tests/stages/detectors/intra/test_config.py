@@ -21,7 +21,7 @@ PAPER = IntraConfig(
 @pytest.mark.parametrize(
     ("changes", "values"),
     [
-        ({"image_side": 130, "patch_side": 16}, ("130", "16")),
+        ({"image_side": 128, "patch_side": 12}, ("128", "12")),
         ({"image_side": 64, "patch_side": 8, "window_side": 9}, ("9", "8")),
         ({"width": 60, "heads": 4}, ("60", "4")),
         ({"smoothing_side": 4}, ("4", "odd")),

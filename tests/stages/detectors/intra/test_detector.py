@@ -190,11 +190,13 @@ def test_scores_by_their_definition(fitted: Fitted) -> None:
 def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fitted) -> None:
     other = list(score(fitted, TEST, TINY.model_copy(update={"compare": "ssim"}), "cpu"))
     setup = TINY.model_copy(update={"compare": "features", "compare_side": 64})
-    train, validation, test = (replace(one, imagenet=extract) for one in (TRAIN, VALIDATION, TEST))
+    # images of which each pixel is four by four: reduced, they are what the network was trained on
+    large = (replace(one, images=one.images[:].repeat(4, 1).repeat(4, 2)) for one in (TRAIN, VALIDATION, TEST))
+    train, validation, test = (replace(one, imagenet=extract) for one in large)
     featured = fit(train, validation, setup, 0, Session())
     scored = list(score(featured, test, setup, "cpu"))
     restorations = np.stack([one.pictures["restoration"] for one in scored])
-    planes = Comparison(featured.arrays, extract, setup).maps(TEST.images[:], restorations)
+    planes = Comparison(featured.arrays, extract, setup).maps(test.images[:], restorations)
     for a, b, c, plane in zip(score(fitted, TEST, TINY, "cpu"), other, scored, planes, strict=True):
         assert (a.image_score, b.image_score) == (a.extras["msgms"], a.extras["ssim"])
         assert c.extras == b.extras == a.extras
@@ -303,5 +305,5 @@ def test_images_of_another_side_are_refused(fitted: Fitted) -> None:
         lambda: fit(TRAIN, wrong, TINY, 0, Session()),
         lambda: list(score(fitted, wrong, TINY, "cpu")),
     ):
-        with pytest.raises(UserError, match=r"20 x 20.*image_side is 16"):
+        with pytest.raises(UserError, match=r"20 x 20 x 3, but 16 x 16 x 3"):
             call()

@@ -11,7 +11,8 @@ from stages.detectors.intra.detector import inpaint
 from stages.detectors.intra.model import InpaintingTransformer, build
 from tests.reference import intra_model as slow
 
-SMALL = IntraConfig(image_side=12, patch_side=3, window_side=3, blocks=5, width=16, heads=2, smoothing_side=3)
+SIZES = {"image_side": 12, "patch_side": 3, "window_side": 3, "blocks": 5, "width": 16, "heads": 2, "smoothing_side": 3}
+SMALL = IntraConfig(**SIZES, compare="ssim")
 
 
 def _network(config: IntraConfig, seed: int = 0) -> InpaintingTransformer:
