@@ -2,10 +2,11 @@
 
 `ssim` and `msgms`: 1 - similarity of the pixels (`stages.detectors.similarity`).
 
-`features`: how unlikely the image's features are, given those of its restoration. The network sees, and paints, the
-image reduced to S pixels; features are those of the whole image and of the restoration enlarged to its side. A linear
-map, one for all positions, predicts the former from the latter, and at each position a Gaussian over what it leaves is
-fitted to training images (`stages.detectors.gaussian`). Where a restoration says nothing, this is PaDiM.
+`features`: how unlikely the image's features are, given those around them and those of its restoration. The network
+sees, and paints, the image reduced to S pixels; features are those of the whole image and of the restoration enlarged
+to its side. A linear map, one for all positions, predicts a cell's features from those of the cells around it and from
+the restoration's, as far as that was painted unseen (`stages.detectors.surroundings`); at each position a Gaussian over
+what it leaves is fitted to training images (`stages.detectors.gaussian`).
 
 Sources: features in place of pixels: Johnson et al., "Perceptual losses", ECCV 2016; the rest is ours.
 
@@ -16,7 +17,7 @@ channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +27,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 
-from stages.detectors.gaussian import Distance, Gaussian, contrast
+from stages.detectors import surroundings
+from stages.detectors.gaussian import Distance, Gaussian
 from stages.detectors.interface import CompareConfig
 from stages.detectors.similarity import msgms, ssim
 from stages.types import Extract, Rows, ScoreMap, UserError, batches
@@ -35,9 +37,6 @@ PixelKind = Literal["ssim", "msgms"]
 PIXEL_KINDS: tuple[PixelKind, ...] = ("ssim", "msgms")
 BATCH = 8
 """Images whose features, and those of their restorations, are taken at once."""
-PREDICTED_ON = 64
-"""Training images, evenly spread, that the linear map is fitted to: thousands of patches a channel."""
-PREDICTION_RIDGE = 1e-3
 SHRINKAGE, RIDGE, SMOOTHING = 0.5, 1e-3, 1.0
 """PaDiM's (stages/detectors/padim)."""
 Pictures = NDArray[np.uint8]
@@ -74,54 +73,73 @@ def enlarged(images: Pictures, side: int) -> Pictures:
     return large.add(HALF_UP).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
+@dataclass(frozen=True)
+class Painted:
+    """Images, and what a network painted of them."""
+
+    images: Pictures
+    """(B, T, T, 3)."""
+    restorations: Pictures
+    """(B, S, S, 3)."""
+    unseen: NDArray[Any] | None = None
+    """(B, S, S) 1 where the network painted what it had not seen, 0 where it had. None: 1 everywhere."""
+
+
 def fit(
-    pairs: Callable[[NDArray[np.int64]], tuple[Pictures, Pictures]],
-    count: int,
-    extract: Extract | None,
-    config: CompareConfig,
+    painted: Callable[[NDArray[np.int64]], Painted], count: int, extract: Extract | None, config: CompareConfig
 ) -> dict[str, NDArray[Any]]:
     """Arrays of `Comparison`, from normal images.
 
     Args:
-        pairs: numbers of some of the `count` images -> them, (B, T, T, 3), and their restorations, (B, S, S, 3).
+        painted: numbers of some of the `count` images -> them.
 
     Raises:
         UserError: no ImageNet features are at hand.
     """
     features = _Features(extract, config)
-    few = np.unique(np.linspace(0, count - 1, min(count, PREDICTED_ON)).round().astype(np.int64))
-    images, restorations = zip(*(features(*pairs(few[rows])) for rows in batches(len(few), BATCH)), strict=True)
-    prediction = _prediction(np.concatenate(images), np.concatenate(restorations))
-    left = (
-        _left(*features(*pairs(np.arange(rows.start, rows.stop))), prediction, config.contrast)
-        for rows in batches(count, BATCH)
-    )
-    return {"compare.prediction": prediction} | Gaussian.fitted(left, SHRINKAGE, RIDGE).named("compare.")
+    few = surroundings.few(count)
+    read = [features(painted(few[rows])) for rows in batches(len(few), BATCH)]
+    images, restorations, shares = (np.concatenate(part) for part in zip(*read, strict=True))
+    mean = restorations.mean(axis=0)
+    prediction = surroundings.fit(images, config.surroundings, shares * (restorations - mean))
+    arrays = {"compare.prediction": prediction, "compare.restored": mean}
+    left = _Left(arrays, config)
+    blocks = (np.stack(left(*features(painted(np.arange(rows.start, rows.stop))))) for rows in batches(count, BATCH))
+    return arrays | Gaussian.fitted(blocks, SHRINKAGE, RIDGE).named("compare.")
 
 
 class Comparison:
     """What `fit` found, applied."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], extract: Extract | None, config: CompareConfig) -> None:
-        self._features, self._contrast = _Features(extract, config), config.contrast
-        self._prediction = arrays["compare.prediction"]
+        self._features, self._left = _Features(extract, config), _Left(arrays, config)
         self._distance = Distance(Gaussian.of(arrays, "compare."))
 
-    def maps(self, images: Pictures, restorations: Pictures) -> list[NDArray[np.float32]]:
-        """Smoothed map (h, w) of each of up to `BATCH` images (B, T, T, 3) and restorations (B, S, S, 3)."""
-        left = _left(*self._features(images, restorations), self._prediction, self._contrast)
-        return [gaussian_filter(self._distance(one), SMOOTHING) for one in left]
+    def maps(self, painted: Painted) -> list[NDArray[np.float32]]:
+        """Smoothed map (h, w) of each of up to `BATCH` images."""
+        return [gaussian_filter(self._distance(one), SMOOTHING) for one in self._left(*self._features(painted))]
 
-    def scored(self, images: Pictures, by_pixels: Sequence[ScoreMap]) -> Iterator[ScoreMap]:
+    def scored(
+        self, images: Pictures, by_pixels: Sequence[ScoreMap], unseen: NDArray[Any] | None = None
+    ) -> Iterator[ScoreMap]:
         """What up to `BATCH` images got by pixels, with the map in features in place of that by pixels; the image score
-        is its maximum."""
-        planes = self.maps(images, np.stack([one.pictures["restoration"] for one in by_pixels]))
-        for one, plane in zip(by_pixels, planes, strict=True):
+        is its maximum. `unseen`: as in `Painted`."""
+        restorations = np.stack([one.pictures["restoration"] for one in by_pixels])
+        for one, plane in zip(by_pixels, self.maps(Painted(images, restorations, unseen)), strict=True):
             yield replace(one, anomaly_map=plane, image_score=float(plane.max()))
 
 
+def share_of(side: int, cells: int) -> NDArray[np.float32]:
+    """(cells, side) share of each cell that each of `side` pixels in a line covers."""
+    size, pixel = side / cells, np.arange(side)
+    start = np.arange(cells)[:, None] * size
+    overlap = np.minimum(start + size, pixel + 1) - np.maximum(start, pixel)
+    return (overlap.clip(min=0) / size).astype(np.float32)
+
+
 class _Features:
-    """Features of images and of their restorations, (B, h, w, C) each."""
+    """Features of images and of their restorations, (B, h, w, C) each, and the share of each cell, (B, h, w, 1), that
+    was painted unseen."""
 
     def __init__(self, extract: Extract | None, config: CompareConfig) -> None:
         if extract is None:
@@ -130,27 +148,28 @@ class _Features:
             )
         self._extract, self._side = extract, config.compare_side
 
-    def __call__(self, images: Pictures, restorations: Pictures) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        found = self._extract(np.concatenate([images, enlarged(restorations, self._side)]))
-        return found[: len(images)], found[len(images) :]
+    def __call__(self, painted: Painted) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        found = self._extract(np.concatenate([painted.images, enlarged(painted.restorations, self._side)]))
+        images, restorations = np.split(found, 2)
+        if painted.unseen is None:
+            return images, restorations, np.ones_like(images[..., :1])
+        rows, columns = (share_of(painted.unseen.shape[1], cells) for cells in images.shape[1:3])
+        shares = np.stack([rows @ one.astype(np.float32) @ columns.T for one in painted.unseen])
+        return images, restorations, shares[..., None]
 
 
-def _prediction(images: NDArray[np.float32], restorations: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(C, C) ridge regression of images' features from restorations', both less their mean at each position."""
-    inputs, outputs = (
-        (block - block.mean(axis=0)).reshape(-1, block.shape[-1]).astype(np.float64)  # (n * h * w, C)
-        for block in (restorations, images)
-    )
-    gram = inputs.T @ inputs
-    scale = np.diagonal(gram).mean()
-    # the tiny constant keeps a single image, or equal ones, from dividing by zero
-    gram += (PREDICTION_RIDGE * scale + 1e-9) * np.eye(len(gram))
-    return np.linalg.solve(gram, inputs.T @ outputs).astype(np.float32)
+class _Left:
+    """What is left of features where surroundings and restoration have predicted them."""
 
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], config: CompareConfig) -> None:
+        self._prediction, self._mean = arrays["compare.prediction"], arrays["compare.restored"]
+        self._distance = config.surroundings
 
-def _left(
-    images: NDArray[np.float32], restorations: NDArray[np.float32], prediction: NDArray[np.float32], side: int
-) -> NDArray[np.float32]:
-    """What the prediction leaves of the images' features, less its surroundings: (B, h, w, C)."""
-    # image by image: a product of more rows may sum in another order
-    return np.stack([contrast(a - b @ prediction, side) for a, b in zip(images, restorations, strict=True)])
+    def __call__(
+        self, images: NDArray[np.float32], restorations: NDArray[np.float32], shares: NDArray[np.float32]
+    ) -> list[NDArray[np.float32]]:
+        # image by image: a product of more rows may sum in another order
+        return [
+            surroundings.left(image, self._prediction, self._distance, share * (restoration - self._mean))
+            for image, restoration, share in zip(images, restorations, shares, strict=True)
+        ]

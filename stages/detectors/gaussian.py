@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 
 @dataclass(frozen=True)
@@ -92,13 +91,3 @@ class Distance:
         white = np.matmul(self._matrices, centred[:, :, None])[:, :, 0]
         squares = np.square(white, dtype=np.float64).sum(axis=1)
         return np.sqrt(squares).reshape(height, width).astype(np.float32)
-
-
-def contrast(features: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Features less their mean over the `side` x `side` cells around, the border repeated: (h, w, C), 0: as they are.
-
-    What shifts all of an image, as another camera or lot does, falls out; what differs from its surroundings stays.
-    """
-    if side == 0:
-        return features
-    return features - uniform_filter(features, (side, side, 0), mode="nearest")

@@ -46,9 +46,9 @@ class CompareConfig(ImageNetConfig):
     compare_side: int = Field(256, ge=64, le=1024, multiple_of=32)
     """For `compare: features`: side in pixels at which the image is compared with its restoration, which is enlarged to
     it; a multiple of 32 and of `image_side`."""
-    contrast: int = Field(9, ge=0, le=99)
-    """For `compare: features`: side, in cells of their grid, of the square around each whose mean is taken off; 0: none
-    is. What shifts a whole image, as another lot does, then counts less."""
+    surroundings: int = Field(4, ge=0, le=99)
+    """For `compare: features`: how many cells away the eight cells lie from which, beside the restoration, a cell's
+    features are predicted; what is left counts. Lot and exposure fall out, smaller defects stay. 0: none."""
 
     @model_validator(mode="after")
     def _whole_cells(self) -> Self:

@@ -12,16 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.detectors.compare import HALF_UP, SMOOTHING
+from stages.detectors.compare import HALF_UP, SMOOTHING, share_of
 from stages.detectors.gaussian import Gaussian
 from stages.detectors.interface import CompareConfig
-from stages.onnx_graphs.parts import Contrast, Mahalanobis, bilinear, smooth
+from stages.onnx_graphs.parts import Left, Mahalanobis, bilinear, smooth
 
 
 class Compared(nn.Module):
-    """Pixels and restoration -> smoothed map (h, w) of what the restoration's features do not explain."""
+    """Pixels and restoration -> smoothed map (h, w) of what neither the restoration nor the surroundings explain."""
 
-    prediction: Tensor
+    restored: Tensor
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], config: CompareConfig, cnn: nn.Module) -> None:
         super().__init__()
@@ -29,15 +31,21 @@ class Compared(nn.Module):
         grid = (gaussian.mean.shape[0], gaussian.mean.shape[1])
         self.enlarge = bilinear((config.image_side, config.image_side), config.compare_side)
         self.cnn, self.distance, self.smooth = cnn, Mahalanobis(gaussian), smooth(grid, SMOOTHING)
-        self.contrast = Contrast(grid, config.contrast) if config.contrast else nn.Identity()
-        self.register_buffer("prediction", torch.from_numpy(arrays["compare.prediction"].copy()))
+        self.left = Left(grid, config.surroundings, arrays["compare.prediction"])
+        self.register_buffer("restored", torch.from_numpy(arrays["compare.restored"].copy()))
+        for name, cells in zip(("rows", "columns"), grid, strict=True):
+            self.register_buffer(name, torch.from_numpy(share_of(config.image_side, cells)))
 
-    def forward(self, pixels: Tensor, restored: Tensor) -> Tensor:
-        """Pixels (1, 3, T, T) in 0..255, restoration (1, 3, S, S) in [0, 1], which becomes whole grey levels."""
+    def forward(self, pixels: Tensor, restored: Tensor, unseen: Tensor | None = None) -> Tensor:
+        """Pixels (1, 3, T, T) in 0..255, restoration (1, 3, S, S) in [0, 1], which becomes whole grey levels; where it
+        was painted unseen, (S, S)."""
         painted = self.enlarge(restored.mul(255).round().clamp(0, 255)).add(HALF_UP).round()
         stack, _ = self.cnn(torch.cat([pixels, painted]))
         image, restoration = stack.permute(0, 2, 3, 1)  # (h, w, C) each
-        return self.smooth(self.distance(self.contrast(image - restoration @ self.prediction)))
+        explained = restoration - self.restored
+        if unseen is not None:
+            explained = explained * (self.rows @ unseen.float() @ self.columns.T)[..., None]
+        return self.smooth(self.distance(self.left(image, explained)))
 
 
 def reduced(pixels: Tensor, side: int) -> Tensor:

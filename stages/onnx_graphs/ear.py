@@ -53,7 +53,7 @@ class Recovery(nn.Module):
         small = reduced(pixels, self._config.image_side) / 255
         restored = self.network(excise(small, mask[None, None], self._hint))
         if self.compared is not None:
-            plane = self.compared(pixels, restored)
+            plane = self.compared(pixels, restored, mask)
             return plane, plane.max()
         difference = unlike(small, restored, self._by)[0, 0]
         plane = self.smooth((difference - self.mean) / self.scale)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.detectors.features import FeatureConfig
 from stages.detectors.gaussian import Gaussian
 from stages.detectors.nearest import CHUNK
+from stages.detectors.surroundings import neighbours
 from stages.onnx_graphs.interface import ExportGraph, Input, feature_input, image_input
 from stages.types import Samples, batches
 
@@ -103,15 +104,23 @@ class Mahalanobis(nn.Module):
         return white.square().sum((1, 2)).sqrt().view(features.shape[:2])
 
 
-class Contrast(nn.Module):
-    """(h, w, C) features less their mean over the `side` x `side` cells around, as `gaussian.contrast`; side > 0."""
+class Left(nn.Module):
+    """What is left of features where their surroundings, and more inputs, predict them: `surroundings.left`."""
 
-    def __init__(self, shape: tuple[int, int], side: int) -> None:
+    prediction: Tensor
+
+    def __init__(self, shape: tuple[int, int], distance: int, prediction: NDArray[np.float32]) -> None:
         super().__init__()
-        self.around = Filter(shape, partial(uniform_filter, size=(side, 0), mode="nearest"))
+        self._near: list[tuple[Tensor, Tensor]] = []
+        if distance:
+            rows, columns = ([torch.from_numpy(one) for one in neighbours(size, distance)] for size in shape)
+            self._near = [(rows[i], columns[j]) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+        self.register_buffer("prediction", torch.from_numpy(prediction.copy()))
 
-    def forward(self, features: Tensor) -> Tensor:
-        return features - self.around(features.permute(2, 0, 1)).permute(1, 2, 0)
+    def forward(self, features: Tensor, *more: Tensor) -> Tensor:
+        """(h, w, C) features, and (h, w, E) each of the inputs beside their surroundings."""
+        around = [features.index_select(0, rows).index_select(1, columns) for rows, columns in self._near]
+        return features - torch.cat([*around, *more], dim=-1) @ self.prediction
 
 
 class FeatureMap(nn.Module):

@@ -3,10 +3,10 @@
     python -m tests.benchmarks.pasted --json FILE --detector intra [--set compare=ssim compare=msgms ...] [--quick]
 
 Fitted on the training images of a category and fold; then the AUROC of its validation images (good, of other groups)
-against the same images with a moved patch, a scratch, a dark spot and a shaded region (one of each kind an image), for
-each row of settings; `by_kind`: the AUROC of each. Settings are chosen by this, never by test defects, to which it is a
-guide and no more. `ear` gets the tokens of an ImageNet CNN in place of the backbone's. `--detector fused`: that of the
-members named by `--set ear intra padim`, each with its defaults, and what is left without each of them.
+against the same images with a moved patch, a scratch, a dark spot, a shaded region and a dim part (one of each kind an
+image), for each row of settings; `by_kind`: the AUROC of each. Settings are chosen by this, never by test defects, to
+which it is a guide and no more. `ear` gets the tokens of an ImageNet CNN in place of the backbone's. `--detector
+fused`: that of the members named by `--set ear intra padim`, each with its defaults, and what is left without each.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.benchmarks.denoiser import pasted
 from tests.benchmarks.floors import Part, elpv, remembered, tiles
 from tests.benchmarks.machine import machine
 
-KINDS = ("moved patch", "scratch", "spot", "shade")
+KINDS = ("moved patch", "scratch", "spot", "shade", "dim")
 TOKENS_SIDE, TOKENS_PATCH = 224, 16
 FULL_SIDE = 320
 """Side in pixels at which defects are pasted."""
@@ -57,7 +57,7 @@ def images_of(part: Part, fold: int, quick: bool) -> dict[str, NDArray[np.uint8]
 
 def with_defects(image: NDArray[np.uint8], number: int) -> list[NDArray[np.uint8]]:
     """The image with a defect of each of `KINDS`."""
-    return [*(pasted(image, number * 3 + kind) for kind in range(3)), shaded(image, number)]
+    return [*(pasted(image, number * 3 + kind) for kind in range(3)), shaded(image, number), dimmed(image, number)]
 
 
 def shaded(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
@@ -67,6 +67,15 @@ def shaded(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     covered = gaussian_filter((noise > np.quantile(noise, rng.uniform(0.75, 0.95))).astype(np.float64), 2)
     change = rng.choice([-1, 1]) * rng.uniform(4, 16) * covered
     return (image + change[..., None]).clip(0, 255).astype(np.uint8)
+
+
+def dimmed(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """The image (S, S, 3) of which all on one side of a straight line, a quarter of it or more, shines less."""
+    rng, side = np.random.default_rng([number, 2]), len(image)
+    angle, y, x = rng.uniform(0, 2 * np.pi), *np.mgrid[:side, :side] / side
+    across = np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5)
+    covered = gaussian_filter((across > np.quantile(across, rng.uniform(0, 0.75))).astype(np.float64), 1)
+    return (image * (1 - rng.uniform(0.1, 0.5) * covered[..., None])).astype(np.uint8)
 
 
 def samples(images: NDArray[np.uint8], config: DetectorConfig) -> Samples:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from stages.detectors import compare
-from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, PixelKind, as_bytes
+from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, Painted, PixelKind, as_bytes
 from stages.detectors.ear.config import MASK_KINDS, EarConfig, MaskKind
 from stages.detectors.ear.hint import NO_HINT, choose_scale
 from stages.detectors.ear.mask import READ, attention_saliency, mask_of, rarity
@@ -71,7 +71,8 @@ def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, se
         for pixels, one in normal.items():
             arrays |= {f"{kind}.{pixels}.mean": one.mean, f"{kind}.{pixels}.spread": one.spread}
         if kind == config.mask and config.compare == "features":
-            arrays |= compare.fit(partial(_pairs, training.images, pictures), len(images), training.imagenet, config)
+            painted = partial(_painted, training.images, pictures, masks[kind])
+            arrays |= compare.fit(painted, len(images), training.imagenet, config)
     left_out = [kind for kind in MASK_KINDS if kind not in kinds]
     return Fitted(
         arrays=arrays,
@@ -119,13 +120,14 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
                 saliency = {kind: _saliency(of[i], searches.get(kind), NOBODY) for kind, of in sources.items()}
                 masks = {kind: mask_of(plane, len(image), config.mask_fraction) for kind, plane in saliency.items()}
                 scored.append(_scored(network, image, masks, fitted, config))
-        yield from scored if featured is None else featured.scored(images, scored)
+        cut = np.stack([one.pictures["mask"] for one in scored])
+        yield from scored if featured is None else featured.scored(images, scored, cut)
 
 
-def _pairs(
-    images: Rows, restorations: NDArray[np.uint8], rows: NDArray[np.int64]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    return images[rows], restorations[rows]
+def _painted(
+    images: Rows, restorations: NDArray[np.uint8], masks: NDArray[np.bool_], rows: NDArray[np.int64]
+) -> Painted:
+    return Painted(images[rows], restorations[rows], masks[rows])
 
 
 def _scored(

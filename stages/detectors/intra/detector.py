@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.detectors import compare
-from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, PixelKind, as_bytes, unlike
+from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, Painted, PixelKind, as_bytes, unlike
 from stages.detectors.intra import windows as win
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.model import InpaintingTransformer, build
@@ -55,7 +55,9 @@ def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, ses
     normal, pictures = _normal(network, images, config, session.device)
     arrays |= normal
     if config.compare == "features":
-        arrays |= compare.fit(lambda rows: (train.images[rows], pictures[rows]), len(images), train.imagenet, config)
+        arrays |= compare.fit(
+            lambda rows: Painted(train.images[rows], pictures[rows]), len(images), train.imagenet, config
+        )
     best = history.epochs[history.best_epoch]
     return Fitted(
         arrays=arrays,

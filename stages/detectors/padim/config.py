@@ -18,8 +18,9 @@ class PadimConfig(FeatureConfig):
     """Share of the covariance pooled over all positions in the covariance of each; the rest is its own."""
     ridge: float = Field(1e-3, gt=0.0, le=1.0)
     """Added to the covariance's diagonal; channels have unit variance."""
-    contrast: int = Field(0, ge=0, le=99)
-    """Side, in cells of the grid, of the square around each whose mean features are taken off; 0: none are."""
+    surroundings: int = Field(0, ge=0, le=99)
+    """How many cells away the eight cells lie from which a cell's features are predicted; what the prediction leaves is
+    modelled. 0: features are modelled as they come."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
     """Deviation, in cells of the grid, of the Gaussian that smooths the anomaly map; its maximum is the image score."""
     fit_on: Literal["train", "train_and_validation"] = "train"

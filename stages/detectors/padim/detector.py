@@ -2,12 +2,13 @@
 
 Source: Defard et al., "PaDiM", ICPR Workshops 2021, sections 3.1 to 3.3.
 Deviations: EfficientNet-Lite in place of ResNet, all channels in place of a random choice, shrunk covariances
-(`stages.detectors.gaussian`), and, on demand, features less their surroundings (`contrast`).
+(`stages.detectors.gaussian`), and, on demand, features less what their surroundings predict
+(`stages.detectors.surroundings`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from stages.detectors.features import feature_batches, scored
-from stages.detectors.gaussian import Distance, Gaussian, contrast
+from stages.detectors import surroundings
+from stages.detectors.features import Kind, feature_batches, scored
+from stages.detectors.gaussian import Distance, Gaussian
 from stages.detectors.padim.config import PadimConfig
 from stages.types import Fitted, Samples, ScoreMap
 
@@ -38,17 +40,28 @@ def fit(train: Samples, validation: Samples, config: PadimConfig, seed: int, ses
     arrays: dict[str, NDArray[Any]] = {}
     for kind in config.kinds:
         blocks = (block for part in parts for block in feature_batches(part, kind))
-        contrasted = (np.stack([contrast(one, config.contrast) for one in block]) for block in blocks)
-        arrays |= Gaussian.fitted(contrasted, config.shrinkage, config.ridge).named(f"{kind}.")
+        if config.surroundings:
+            few = np.concatenate(list(feature_batches(train.take(surroundings.few(len(train))), kind)))
+            arrays[f"{kind}.prediction"] = surroundings.fit(few, config.surroundings)
+        left = (np.stack([_left(one, arrays, kind, config) for one in block]) for block in blocks)
+        arrays |= Gaussian.fitted(left, config.shrinkage, config.ridge).named(f"{kind}.")
     return Fitted(arrays, metrics={"images": sum(map(len, parts))})
 
 
 def score(fitted: Fitted, samples: Samples, config: PadimConfig, device: str) -> Iterator[ScoreMap]:
     """Smoothed Mahalanobis map (h, w) and its maximum; extras: the image score from each other kind of features."""
     distances = {kind: Distance(Gaussian.of(fitted.arrays, f"{kind}.")) for kind in config.kinds}
-    yield from scored(samples, {kind: partial(_map, distance, config) for kind, distance in distances.items()})
+
+    def plane(kind: Kind, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        return gaussian_filter(distances[kind](_left(features, fitted.arrays, kind, config)), config.smoothing)
+
+    yield from scored(samples, {kind: partial(plane, kind) for kind in config.kinds})
 
 
-def _map(distance: Distance, config: PadimConfig, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(h, w, C) -> (h, w)."""
-    return gaussian_filter(distance(contrast(features, config.contrast)), config.smoothing)
+def _left(
+    features: NDArray[np.float32], arrays: Mapping[str, NDArray[Any]], kind: Kind, config: PadimConfig
+) -> NDArray[np.float32]:
+    """(h, w, C) -> (h, w, C)."""
+    if config.surroundings == 0:
+        return features
+    return surroundings.left(features, arrays[f"{kind}.prediction"], config.surroundings)

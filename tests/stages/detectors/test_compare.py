@@ -9,9 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from stages.detectors import compare
-from stages.detectors.compare import Comparison, as_bytes, enlarged, fit, reduced
-from stages.detectors.gaussian import contrast
+from stages.detectors import compare, surroundings
+from stages.detectors.compare import Comparison, Painted, as_bytes, enlarged, fit, reduced, share_of
 from stages.detectors.interface import CompareConfig
 from stages.types import UserError
 from tests.reference.floors import gaussian_map
@@ -23,7 +22,7 @@ class Config(CompareConfig):
 
 
 def _config(**changes: Any) -> Config:
-    return Config(**{"compare_side": 64, "contrast": 0, **changes})
+    return Config(**{"compare_side": 64, "surroundings": 0, **changes})
 
 
 def _pairs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,29 +34,50 @@ def _pairs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(part.clip(0, 255).astype(np.uint8) for part in (images, restorations))  # type: ignore[return-value]
 
 
-def _maps(config: Config, test: tuple[np.ndarray, np.ndarray], count: int = 40) -> np.ndarray:
+def _cuts(count: int, seed: int) -> np.ndarray:
+    """(count, 64, 64), most of it seen."""
+    return np.random.default_rng(seed).random((count, 8, 8)).repeat(8, 1).repeat(8, 2) < 0.3
+
+
+def _maps(config: Config, test: Painted, count: int = 40, cut: bool = False) -> np.ndarray:
     images, restorations = _pairs(count, 0)
-    arrays = fit(lambda rows: (images[rows], restorations[rows]), count, extract, config)
-    return np.stack(Comparison(arrays, extract, config).maps(*test))
+    cuts = _cuts(count, 0)
+    arrays = fit(
+        lambda rows: Painted(images[rows], restorations[rows], cuts[rows] if cut else None), count, extract, config
+    )
+    return np.stack(Comparison(arrays, extract, config).maps(test))
 
 
-@pytest.mark.parametrize("side", [0, 3])
-def test_the_map_is_the_distance_of_what_the_restoration_does_not_predict(side: int) -> None:
-    (train, restored), test = _pairs(40, 0), _pairs(3, 1)
-    inputs, outputs = extract(restored).astype(np.float64), extract(train).astype(np.float64)
-    x = (inputs - inputs.mean(0)).reshape(-1, 5)
-    y = (outputs - outputs.mean(0)).reshape(-1, 5)
+@pytest.mark.parametrize("distance", [0, 1])
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_map_is_the_distance_of_what_restoration_and_surroundings_do_not_predict(distance: int, cut: bool) -> None:
+    (train, restored), (images, restorations) = _pairs(40, 0), _pairs(3, 1)
+    mean = extract(restored).astype(np.float64).mean(0)
+
+    def inputs(images: np.ndarray, restorations: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+        features, told = extract(images).astype(np.float64), extract(restorations).astype(np.float64) - mean
+        rows = np.zeros((len(images), 4, 4, 5 + 40 * distance))
+        for n, y, x in np.ndindex(rows.shape[:3]):
+            share = cuts[n, 16 * y : 16 * y + 16, 16 * x : 16 * x + 16].mean() if cut else 1
+            near = [
+                features[n, min(max(y + dy, 0), 3), min(max(x + dx, 0), 3)]
+                for dy in (-1, 0, 1)
+                for dx in (-1, 0, 1)
+                if (dy or dx) and distance
+            ]
+            rows[n, y, x] = np.concatenate([*near, share * told[n, y, x]])
+        return rows
+
+    x, outputs = inputs(train, restored, _cuts(40, 0)), extract(train).astype(np.float64)
+    x0, y0 = (x - x.mean(0)).reshape(-1, x.shape[-1]), (outputs - outputs.mean(0)).reshape(-1, 5)
     # least squares with rows that stand for the ridge
-    ridge = np.sqrt(compare.PREDICTION_RIDGE * (x**2).sum(0).mean() + 1e-9) * np.eye(5)
-    prediction = np.linalg.lstsq(np.vstack([x, ridge]), np.vstack([y, np.zeros((5, 5))]), rcond=None)[0]
-
-    def left(images: np.ndarray, restorations: np.ndarray) -> np.ndarray:
-        plain = extract(images).astype(np.float64) - extract(restorations).astype(np.float64) @ prediction
-        return np.stack([contrast(one, side) for one in plain])
-
-    found = _maps(_config(contrast=side), test)
-    for plane, one in zip(found, left(*test), strict=True):
-        expected = gaussian_map(left(train, restored), one, compare.SHRINKAGE, compare.RIDGE, compare.SMOOTHING)
+    ridge = np.diag(np.sqrt(surroundings.RIDGE * (x0**2).sum(0)))
+    prediction = np.linalg.lstsq(np.vstack([x0, ridge]), np.vstack([y0, np.zeros((len(ridge), 5))]), rcond=None)[0]
+    given = Painted(images, restorations, _cuts(3, 1) if cut else None)
+    found = _maps(_config(surroundings=distance), given, cut=cut)
+    left = extract(images) - inputs(images, restorations, _cuts(3, 1)) @ prediction
+    for plane, one in zip(found, left, strict=True):
+        expected = gaussian_map(outputs - x @ prediction, one, compare.SHRINKAGE, compare.RIDGE, compare.SMOOTHING)
         np.testing.assert_allclose(plane, expected, rtol=5e-3)
 
 
@@ -65,28 +85,30 @@ def test_a_restoration_that_says_something_makes_a_change_stand_out() -> None:
     images, restorations = _pairs(4, 1)
     changed = images.copy()
     changed[:, 20:28, 36:44] //= 2  # in cell (1, 2)
-    before, after = (_maps(_config(), (given, restorations)) for given in (images, changed))
+    before, after = (_maps(_config(), Painted(given, restorations)) for given in (images, changed))
     assert (after[:, 1, 2] > 1.5 * before[:, 1, 2]).all()
 
 
 def test_an_image_gets_the_same_beside_others() -> None:
     images, restorations = _pairs(5, 1)
-    whole = _maps(_config(), (images, restorations))
+    whole = _maps(_config(surroundings=1), Painted(images, restorations))
     for i in range(5):
-        assert np.array_equal(_maps(_config(), (images[i : i + 1], restorations[i : i + 1]))[0], whole[i])
+        one = Painted(images[i : i + 1], restorations[i : i + 1])
+        assert np.array_equal(_maps(_config(surroundings=1), one)[0], whole[i])
 
 
 def test_one_image_and_equal_images_do_not_break_it() -> None:
-    assert np.isfinite(_maps(_config(), _pairs(1, 1), count=1)).all()
+    config = _config(surroundings=1)
+    assert np.isfinite(_maps(config, Painted(*_pairs(1, 1)), count=1)).all()
     flat = np.full((3, 64, 64, 3), 9, np.uint8)
-    arrays = fit(lambda rows: (flat[rows], flat[rows]), 3, extract, _config())
-    assert np.isfinite(Comparison(arrays, extract, _config()).maps(*_pairs(1, 1))[0]).all()
+    arrays = fit(lambda rows: Painted(flat[rows], flat[rows]), 3, extract, config)
+    assert np.isfinite(Comparison(arrays, extract, config).maps(Painted(*_pairs(1, 1)))[0]).all()
 
 
 def test_parameters_and_what_is_missing() -> None:
-    test = _pairs(2, 1)
+    test = Painted(*_pairs(2, 1))
     plain = _maps(_config(), test)
-    assert not np.allclose(_maps(_config(contrast=3), test), plain)
+    assert not np.allclose(_maps(_config(surroundings=2), test), plain)
     seen: list[int] = []
 
     images, restorations = _pairs(4, 0)
@@ -95,18 +117,16 @@ def test_parameters_and_what_is_missing() -> None:
         seen.append(pictures.shape[1])
         return extract(enlarged(pictures, 64))
 
-    fit(lambda rows: (enlarged(images[rows], 128), restorations[rows]), 4, watched, _config(compare_side=128))
+    fit(lambda rows: Painted(enlarged(images[rows], 128), restorations[rows]), 4, watched, _config(compare_side=128))
     assert set(seen) == {128}
     with pytest.raises(UserError, match="ImageNet CNN"):
         fit(lambda rows: test, 2, None, _config())
 
 
-def test_contrast_by_hand() -> None:
-    features = np.arange(9, dtype=np.float32).reshape(3, 3, 1)
-    assert contrast(features, 0) is features
-    assert contrast(features, 3)[1, 1, 0] == 0  # 4 less the mean of 0..8
-    # the corner: itself 4 times, each neighbour twice, the diagonal once
-    assert contrast(features, 3)[0, 0, 0] == pytest.approx(0 - (4 * 0 + 2 * 1 + 2 * 3 + 4) / 9)
+def test_the_share_of_a_cell_that_pixels_cover() -> None:
+    np.testing.assert_allclose(share_of(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(share_of(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+    np.testing.assert_allclose(share_of(2, 3), [[1, 0], [0.5, 0.5], [0, 1]], atol=1e-6)
 
 
 def test_sides() -> None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from pipeline.export import feed
 from stages.backbone.imagenet import extractor
 from stages.backbone.lite0 import imagenet
+from stages.detectors import surroundings
 from stages.detectors.ear.mask import mask_of
-from stages.detectors.gaussian import contrast
 from stages.detectors.interface import DetectorConfig
 from stages.detectors.registry import CONFIGS, detector
 from stages.fusion import fusion
@@ -92,17 +92,17 @@ def with_network(name: str, **changes: Any) -> None:
 
 
 def test_the_graph_of_padim_holds_the_imagenet_network() -> None:
-    with_network("padim", compare_features=False, contrast=3)
+    with_network("padim", compare_features=False, surroundings=3)
 
 
 def test_the_graph_of_intra_compares_features() -> None:
     """16 and 96 pixels: means of 36, which no binary number holds, and some of them exact halves."""
-    with_network("intra", compare="features", contrast=3, image_side=16, patch_side=4, compare_side=96)
+    with_network("intra", compare="features", surroundings=3, image_side=16, patch_side=4, compare_side=96)
 
 
 def test_the_graph_of_ear_cuts_by_rarity_and_compares_features() -> None:
     """In the last image nothing is rarer than the rest."""
-    config, extract = CONFIGS["ear"](**SMALL["ear"], contrast=0), extractor("lite0", 8, "cpu")
+    config, extract = CONFIGS["ear"](**SMALL["ear"], surroundings=0), extractor("lite0", 8, "cpu")
     images = samples(3, 99, config.input_side)
     assert images.raw is not None
     tokens = images.raw[:]
@@ -170,11 +170,13 @@ def test_smoothing_is_scipys(mode: str, sigma: float) -> None:
     np.testing.assert_allclose(found, gaussian_filter(plane.astype(np.float64), sigma, mode=mode), rtol=1e-5)
 
 
-def test_contrast_is_the_detectors() -> None:
-    features = np.random.default_rng(0).random((5, 9, 4), np.float32)
-    for side in (1, 2, 3, 15):
-        found = parts.Contrast((5, 9), side)(torch.from_numpy(features)).numpy()
-        np.testing.assert_allclose(found, contrast(features, side), atol=1e-6)
+def test_what_surroundings_leave_is_the_detectors() -> None:
+    generator = np.random.default_rng(0)
+    features, more = generator.random((20, 5, 9, 4), np.float32), generator.random((20, 5, 9, 2), np.float32)
+    for distance in (0, 1, 4, 15):
+        prediction = surroundings.fit(features, distance, more)
+        found = parts.Left((5, 9), distance, prediction)(torch.from_numpy(features[0]), torch.from_numpy(more[0]))
+        np.testing.assert_allclose(found, surroundings.left(features[0], prediction, distance, more[0]), atol=1e-5)
 
 
 def test_a_large_memory_is_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from stages.detectors.compare import Comparison
+from stages.detectors.compare import Comparison, Painted
 from stages.detectors.ear import detector
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.detector import fit, needs, score
@@ -131,14 +131,15 @@ def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fi
         assert (a.image_score, b.image_score) == (a.extras["msgms"], a.extras["ssim"])
         assert b.extras["score_rarity_raw"] == b.image_score
         assert not np.array_equal(a.anomaly_map, b.anomaly_map)
-    setup = {"compare": "features", "compare_side": 64}
+    setup = {"compare": "features", "compare_side": 64, "surroundings": 1}
     # images of which each pixel is four by four: reduced, they are what the network was trained on
     large = (replace(one, images=one.images[:].repeat(4, 1).repeat(4, 2)) for one in (TRAIN, VALIDATION, of))
     train, validation, test = (replace(one, imagenet=extract) for one in large)
     featured = fit(train, validation, config(**setup), 0, Session())
     scored = _scored(featured, test, **setup)
     comparison = Comparison(featured.arrays, extract, config(**setup))
-    planes = comparison.maps(test.images[:], np.stack([s.pictures["restoration"] for s in scored]))
+    restorations, cuts = (np.stack([s.pictures[name] for s in scored]) for name in ("restoration", "mask"))
+    planes = comparison.maps(Painted(test.images[:], restorations, cuts))
     for a, b, plane in zip(pixels, scored, planes, strict=True):
         assert np.array_equal(b.anomaly_map, plane)
         assert b.image_score == plane.max()

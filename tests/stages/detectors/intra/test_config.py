@@ -15,13 +15,14 @@ from stages.types import UserError
 PAPER = IntraConfig(
     image_side=256, patch_side=16, window_side=7, blocks=13, width=512, heads=8, windows_per_image=600, epochs=1000,
     patience=50, batch=256, lr=1e-4, schedule="constant", warmup_steps=0, rotations=True, smoothing_side=21,
+    compare="msgms",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "values"),
     [
-        ({"image_side": 128, "patch_side": 12}, ("128", "12")),
+        ({"image_side": 128, "patch_side": 12, "compare": "ssim"}, ("128", "12")),
         ({"image_side": 64, "patch_side": 8, "window_side": 9}, ("9", "8")),
         ({"width": 60, "heads": 4}, ("60", "4")),
         ({"smoothing_side": 4}, ("4", "odd")),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.detectors.compare import PIXEL_KINDS, Comparison, PixelKind
+from stages.detectors.compare import PIXEL_KINDS, Comparison, Painted, PixelKind
 from stages.detectors.interface import CompareConfig
 from stages.detectors.intra import detector, task
 from stages.detectors.intra.config import IntraConfig
@@ -196,7 +196,7 @@ def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fi
     featured = fit(train, validation, setup, 0, Session())
     scored = list(score(featured, test, setup, "cpu"))
     restorations = np.stack([one.pictures["restoration"] for one in scored])
-    planes = Comparison(featured.arrays, extract, setup).maps(test.images[:], restorations)
+    planes = Comparison(featured.arrays, extract, setup).maps(Painted(test.images[:], restorations))
     for a, b, c, plane in zip(score(fitted, TEST, TINY, "cpu"), other, scored, planes, strict=True):
         assert (a.image_score, b.image_score) == (a.extras["msgms"], a.extras["ssim"])
         assert c.extras == b.extras == a.extras

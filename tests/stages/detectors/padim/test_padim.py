@@ -77,7 +77,7 @@ def test_fit_on_validation_too_and_smoothing_and_ridge_change_the_map() -> None:
         {"smoothing": 0.0},
         {"ridge": 0.5},
         {"shrinkage": 0.1},
-        {"contrast": 3},
+        {"surroundings": 1},
     ):
         config = base.model_copy(update=changes)
         assert not np.allclose(scored(config, fitted(config), samples(2, 2))[0].anomaly_map, first)
