@@ -31,6 +31,7 @@ SHARED = (
     "stages.detectors.gaussian",
     "stages.detectors.nearest",
     "stages.detectors.similarity",
+    "stages.detectors.surroundings",
     "stages.training",
     "stages.types",
 )
