@@ -29,6 +29,7 @@ SUMMARY = {
     "retrain": {"nothing_new_s", "new_s", "cold_s", "cost_ratio"},
     "report": {"seconds_1k", "file_mb"},
     "predict": {"model_time_fraction", "rss_growth_mb", "images_per_s"},
+    "crowded": {"gain", "cost"},
     "incremental": {"items_added", "items_computed", "cost_ratio"},
 }
 
