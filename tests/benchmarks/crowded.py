@@ -78,7 +78,8 @@ def main() -> None:
     with busy():
         crowded = {name: measured(spinning, count) for name, spinning in SPINNING.items()}
     summary = {"gain": crowded["default"] / crowded["ours"], "cost": alone["ours"] / alone["default"]}
-    result = {"name": "crowded", "machine": machine(), "alone_s": alone, "crowded_s": crowded, "summary": summary}
+    rows = [{"spinning": name, "alone_s": alone[name], "crowded_s": crowded[name]} for name in SPINNING]
+    result = {"name": "crowded", "machine": machine(), "rows": rows, "summary": summary}
     print(json.dumps(result, indent=2))
     if given.json is not None:
         given.json.write_text(json.dumps(result, indent=2) + "\n")

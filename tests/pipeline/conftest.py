@@ -26,7 +26,8 @@ for name in stage_io.STAGES:
 def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
     """Do not change it: copy it. It has no bundle yet."""
     project = make_project(tmp_path_factory.mktemp("finished") / "project")
-    change_params(project, {"detectors": ["ear", "knn", "pca"], "knn": {"features": "clean"}})
+    detectors = {"detectors": ["ear", "knn", "pca"], "fused": {"detectors": ["ear", "knn"]}}
+    change_params(project, {**detectors, "knn": {"features": "clean"}})
     change_params(project, {"compute": {"executor": "serial", "device": "cpu"}})
     for command in ([sys.executable, "-c", STAGES], ["dvc", "commit", "--force", "--quiet"]):
         done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
