@@ -18,11 +18,11 @@ class DetectorConfig(Config):
     """Parameters that every detector has."""
 
     image_side: int
-    """S: side in pixels to which images are resized before the detector sees them."""
+    """S: side in pixels of the images that the detector's own model sees."""
 
     @property
     def input_side(self) -> int:
-        """Side in pixels of the images in `Samples`."""
+        """Side in pixels to which images are resized for `Samples`."""
         return self.image_side
 
 

@@ -27,19 +27,17 @@ def few(count: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, FITTED_ON)).round().astype(np.int64))
 
 
-def neighbours(size: int, distance: int) -> tuple[NDArray[np.int64], ...]:
-    """For each of `size` cells in a line: which one lies `distance` before it, itself, and which one lies after it."""
-    cells = np.arange(size)
-    return np.maximum(cells - distance, 0), cells, np.minimum(cells + distance, size - 1)
+def neighbours(shape: tuple[int, int], distance: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For each of the eight, row by row: which row, and which column, it has for a cell of each row and each column of
+    a grid (h, w). `distance` 0: none."""
+    rows, columns = ({by: (np.arange(n) + by).clip(0, n - 1) for by in (-distance, 0, distance)} for n in shape)
+    return [(rows[i], columns[j]) for i in rows for j in columns if (i, j) != (0, 0)]
 
 
 def around(features: NDArray[np.float32], distance: int) -> NDArray[np.float32]:
     """(h, w, C) -> (h, w, 8 * C), row by row; `distance` 0: (h, w, 0)."""
-    if distance == 0:
-        return features[..., :0]
-    rows, columns = (neighbours(size, distance) for size in features.shape[:2])
-    found = [features[rows[i]][:, columns[j]] for i in range(3) for j in range(3) if (i, j) != (1, 1)]
-    return np.concatenate(found, axis=-1)
+    near = neighbours((features.shape[0], features.shape[1]), distance)
+    return np.concatenate([features[..., :0], *(features[rows][:, columns] for rows, columns in near)], axis=-1)
 
 
 def fit(features: NDArray[np.float32], distance: int, more: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -47,7 +45,7 @@ def fit(features: NDArray[np.float32], distance: int, more: NDArray[np.float32] 
 
     Both are taken less their mean at each position.
     """
-    given = np.concatenate([features[..., :0] if more is None else more], axis=-1)
+    given = features[..., :0] if more is None else more
     given, features = given - given.mean(axis=0), features - features.mean(axis=0)
     inputs = 8 * features.shape[-1] * (distance > 0) + given.shape[-1]
     gram, products = np.zeros((inputs, inputs)), np.zeros((inputs, features.shape[-1]))

@@ -111,10 +111,9 @@ class Left(nn.Module):
 
     def __init__(self, shape: tuple[int, int], distance: int, prediction: NDArray[np.float32]) -> None:
         super().__init__()
-        self._near: list[tuple[Tensor, Tensor]] = []
-        if distance:
-            rows, columns = ([torch.from_numpy(one) for one in neighbours(size, distance)] for size in shape)
-            self._near = [(rows[i], columns[j]) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+        self._near = [
+            (torch.from_numpy(rows), torch.from_numpy(columns)) for rows, columns in neighbours(shape, distance)
+        ]
         self.register_buffer("prediction", torch.from_numpy(prediction.copy()))
 
     def forward(self, features: Tensor, *more: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ class EarConfig(CompareConfig):
     """EAR: cut out what looks suspicious, restore it from a mosaic hint, and compare."""
 
     image_side: int = Field(64, ge=16, le=512)
-    """S: side in pixels to which images are resized; a multiple of 2^depth, at least 2 * 2^depth."""
+    """S: side in pixels of the image that the network sees; a multiple of 2^depth, at least 2 * 2^depth."""
     width: int = Field(16, ge=4, le=128)
     """Channels of the U-Net at full size; each halving of the image doubles them."""
     depth: int = Field(3, ge=1, le=5)

@@ -17,7 +17,7 @@ class IntraConfig(CompareConfig):
     """Inpainting Transformer: each patch is painted anew from the patches around it."""
 
     image_side: int = Field(64, ge=8, le=4096)
-    """S: side in pixels to which images are resized; a multiple of `patch_side`. Paper: 256, 320 or 512."""
+    """S: side in pixels of the image that the network sees; a multiple of `patch_side`. Paper: 256, 320 or 512."""
     compare_side: int = Field(320, ge=64, le=1024, multiple_of=32)
     """For `compare: features`: side in pixels at which the image is compared with its restoration, which is enlarged to
     it; a multiple of 32 and of `image_side`."""

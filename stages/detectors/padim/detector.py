@@ -32,7 +32,8 @@ def needs(config: PadimConfig) -> frozenset[str]:
 
 
 def fit(train: Samples, validation: Samples, config: PadimConfig, seed: int, session: Session) -> Fitted:
-    """A Gaussian a position for each kind of features, in one pass over the images. Nothing in it is random.
+    """A Gaussian a position for each kind of features, in one pass over the images, after one over a few for
+    what their surroundings predict. Nothing in it is random.
 
     Memory: 400 MB while 28 x 28 positions of 176 channels are fitted.
     """

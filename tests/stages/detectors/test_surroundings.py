@@ -29,7 +29,6 @@ def test_what_shifts_an_image_falls_out_and_a_defect_stays() -> None:
     image = _textured(1, 1)[0]
     plain = left(image, prediction, 2)
     inner = np.s_[2:-2, 2:-2]
-    assert plain[inner].std() < 0.2 * image.std() + 0.7
     shifted = left(image + np.float32(8), prediction, 2)
     assert np.abs(shifted - plain)[inner].max() < 0.8  # a tenth of the shift
     defect = image.copy()
@@ -52,7 +51,7 @@ def test_few_are_spread_over_all(count: int) -> None:
     rows = few(count)
     assert len(rows) == min(count, FITTED_ON)
     assert rows[0] == 0 and rows[-1] == count - 1
-    assert np.ptp(np.diff(rows)) <= 1 if count > 2 else True
+    assert count <= 2 or np.ptp(np.diff(rows)) <= 1
 
 
 def test_equal_images_leave_themselves() -> None:
