@@ -1,4 +1,5 @@
-"""The whole pipeline on the five folds of each data set: image AUROC of every detector, and what each adds to `fused`.
+"""The whole pipeline on the five folds of each data set: image AUROC of every detector, how far above that of PaDiM in
+the same fold, and what each adds to `fused`.
 
     python -m tests.benchmarks.folds --json FILE [--quick] [--tiles FOLDER] [--only elpv tiles] [--folds 0 1 2 3 4]
 
@@ -60,19 +61,25 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One line a category and detector, the best first."""
     reached: Found = {}
     added: Found = {}
+    above: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         for category, detectors in row["metrics"].items():
+            floor = detectors.get("padim", {}).get("image_auroc")
             for name, values in detectors.items():
                 if values["image_auroc"] is not None:
                     reached.setdefault((category, name), []).append((values["image_auroc"], values["image_auroc_ci"]))
+                    if floor is not None and name != "padim":
+                        above.setdefault((category, name), []).append(values["image_auroc"] - floor)
             fused = row["details"][category].get("fused", {})  # a run of one detector has no fusion
             for name, values in fused.get("added_by", {}).items():
                 added.setdefault((category, name), []).append((values["image_auroc"], values["ci"]))
     lines = []
     for (category, name), folds in reached.items():
         own = [value for value, _ in folds]
-        line = {"category": category, "detector": name, **_mean(folds), "least": min(own), "most": max(own)}
-        lines.append(line | {"folds": len(own), "added": _mean(added.get((category, name), []))})
+        line = {"category": category, "detector": name, **_mean(folds), **_spread(own), "folds": len(own)}
+        beyond = above.get((category, name), [])
+        line["above_padim"] = {"mean": round(float(np.mean(beyond)), 4), **_spread(beyond)} if beyond else {}
+        lines.append(line | {"added": _mean(added.get((category, name), []))})
     return sorted(lines, key=lambda one: (one["category"], -one["mean"]))
 
 
@@ -86,15 +93,24 @@ def _mean(folds: list[tuple[float, list[float] | None]]) -> dict[str, Any]:
     return {"mean": mean, "interval": [round(float(end), 4) for end in np.mean(ends, axis=0)] if whole else None}
 
 
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"least": round(min(values), 4), "most": round(max(values), 4)}
+
+
 def show(lines: list[dict[str, Any]]) -> None:
-    print("| category | detector | AUROC, mean | interval | least to most | adds to `fused` | folds |")
-    print("| --- | --- | ---: | --- | --- | --- | ---: |")
+    print("| category | detector | AUROC, mean | interval | least to most | less PaDiM's | adds to `fused` | folds |")
+    print("| --- | --- | ---: | --- | --- | --- | --- | ---: |")
     for one in lines:
         name = f"*{one['detector']} floor*" if one["detector"] in FLOORS else one["detector"]
         adds = f"{one['added']['mean']:+.3f} {_ends(one['added']['interval'])}" if one["added"] else ""
-        spread = f"{one['least']:.3f} to {one['most']:.3f}"
-        cells = (one["category"], name, f"{one['mean']:.3f}", _ends(one["interval"]), spread, adds, one["folds"])
+        mean, spread = f"{one['mean']:.3f}", _range(one)
+        above = f"{one['above_padim']['mean']:+.3f}, {_range(one['above_padim'], '+')}" if one["above_padim"] else ""
+        cells = (one["category"], name, mean, _ends(one["interval"]), spread, above, adds, one["folds"])
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def _range(one: dict[str, float], sign: str = "") -> str:
+    return f"{one['least']:{sign}.3f} to {one['most']:{sign}.3f}"
 
 
 def _ends(interval: list[float] | None) -> str:
