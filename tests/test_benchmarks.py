@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.benchmarks.folds import summarised
 from tests.conftest import ROOT
 
 SUMMARY = {
@@ -63,3 +65,23 @@ def test_quick(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
     assert all(value > 0 or name.startswith(signed) for name, value in content["summary"].items())
     assert content["rows"]
     assert content["machine"]
+
+
+def test_folds_compares_with_padim_in_the_same_fold() -> None:
+    """Means of differences, not differences of the ends: the folds differ by more than the detectors."""
+
+    def row(fold: int, **reached: float) -> dict[str, Any]:
+        metrics = {
+            name: {"image_auroc": value, "image_auroc_ci": [value - 0.1, value + 0.1]}
+            for name, value in reached.items()
+        }
+        added = {"ear": {"image_auroc": 0.01 * fold, "ci": [0.0, 0.02]}}
+        return {"metrics": {"mono": metrics}, "details": {"mono": {"fused": {"added_by": added}}}}
+
+    lines = summarised([row(1, ear=0.7, padim=0.6), row(2, ear=0.85, padim=0.9)])
+    ear, padim = lines[0], lines[1]
+    assert [line["detector"] for line in lines] == ["ear", "padim"]
+    assert ear["above_padim"] == {"mean": 0.025, "least": -0.05, "most": 0.1} and padim["above_padim"] == {}
+    assert (ear["mean"], ear["least"], ear["most"], ear["folds"]) == (0.775, 0.7, 0.85, 2)
+    assert ear["interval"] == [0.675, 0.875]
+    assert ear["added"] == {"mean": 0.015, "interval": [0.0, 0.02]}
