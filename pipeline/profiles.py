@@ -25,7 +25,7 @@ PROFILES: dict[str, Changes] = {
         "intra": {
             "image_side": 128,
             "compare_side": 384,
-            "surroundings": 6,
+            "surroundings": 12,
             "window_side": 7,
             "blocks": 8,
             "width": 256,

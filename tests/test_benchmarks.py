@@ -71,17 +71,13 @@ def test_folds_compares_with_padim_in_the_same_fold() -> None:
     """Means of differences, not differences of the ends: the folds differ by more than the detectors."""
 
     def row(fold: int, **reached: float) -> dict[str, Any]:
-        metrics = {
-            name: {"image_auroc": value, "image_auroc_ci": [value - 0.1, value + 0.1]}
-            for name, value in reached.items()
-        }
-        added = {"ear": {"image_auroc": 0.01 * fold, "ci": [0.0, 0.02]}}
-        return {"metrics": {"mono": metrics}, "details": {"mono": {"fused": {"added_by": added}}}}
+        detectors = {name: {"value": one, "ci": [one - 0.1, one + 0.1]} for name, one in reached.items()}
+        added = {"ear": {"value": 0.01 * fold, "ci": [0.0, 0.02]}}
+        return {"image_auroc": {"mono": detectors}, "added_by": {"mono": added}}
 
-    lines = summarised([row(1, ear=0.7, padim=0.6), row(2, ear=0.85, padim=0.9)])
-    ear, padim = lines[0], lines[1]
-    assert [line["detector"] for line in lines] == ["ear", "padim"]
-    assert ear["above_padim"] == {"mean": 0.025, "least": -0.05, "most": 0.1} and padim["above_padim"] == {}
-    assert (ear["mean"], ear["least"], ear["most"], ear["folds"]) == (0.775, 0.7, 0.85, 2)
-    assert ear["interval"] == [0.675, 0.875]
-    assert ear["added"] == {"mean": 0.015, "interval": [0.0, 0.02]}
+    ear, padim = summarised([row(1, ear=0.7, padim=0.6), row(2, ear=0.85, padim=0.9)])
+    assert (ear["detector"], padim["detector"]) == ("ear", "padim")
+    assert ear["image_auroc"] == {"mean": 0.775, "ci": [0.675, 0.875], "least": 0.7, "most": 0.85, "folds": 2}
+    assert ear["above_padim"] == {"mean": 0.025, "ci": None, "least": -0.05, "most": 0.1, "folds": 2}
+    assert ear["added"] == {"mean": 0.015, "ci": [0.0, 0.02], "least": 0.01, "most": 0.02, "folds": 2}
+    assert padim["above_padim"] == padim["added"] == {}

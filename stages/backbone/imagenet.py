@@ -20,7 +20,7 @@ def extractor(network: str, patch: int, device: str) -> Extract:
     depend on the images beside it.
 
     Args:
-        network: `lite0`, `lite1` or `lite2`; strides 4, 8 and 16 after a 3 x 3 mean, 176, 176 or 208 channels.
+        network: `lite0`, `lite1` or `lite2`; strides 4, 8 and 16 after a 3 x 3 mean, 176, 176 or 192 channels.
         patch: pixels a cell of the grid.
     """
     model = imagenet(patch, deep=False, name=network).to(device)

@@ -46,7 +46,7 @@ class CompareConfig(ImageNetConfig):
     compare_side: int = Field(256, ge=64, le=1024, multiple_of=32)
     """For `compare: features`: side in pixels at which the image is compared with its restoration, which is enlarged to
     it; a multiple of 32 and of `image_side`."""
-    surroundings: int = Field(4, ge=0, le=99)
+    surroundings: int = Field(8, ge=0, le=99)
     """For `compare: features`: how many cells away the eight cells lie from which, beside the restoration, a cell's
     features are predicted; what is left counts. Lot and exposure fall out, smaller defects stay. 0: none."""
 

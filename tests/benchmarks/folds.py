@@ -4,9 +4,10 @@ the same fold, and what each adds to `fused`.
     python -m tests.benchmarks.folds --json FILE [--quick] [--tiles FOLDER] [--only elpv tiles] [--folds 0 1 2 3 4]
 
 Committed code with its default parameters, in a clone; one thread a process, so that the figures do not depend on the
-number of cores. FILE is written after every fold, and folds that it holds already are not run again. Intervals: the
-mean of the folds' own (95 %, bootstrap over test images). The folds share all defects and some good images, so the mean
-of five is not five times as sure as one; that of fully dependent folds would have this interval, any other a smaller.
+number of cores. FILE is written after every fold, and folds that it holds are not run again; the README's tables
+are of tests/benchmarks/folds.json. Intervals: the mean of the folds' own (95 %, bootstrap over test images). The folds
+share all defects and some good images, so the mean of five is not five times as sure as one; that of fully dependent
+folds would have this interval, any other a smaller.
 
 `--tiles`: the folder that holds MT_Free and the defect folders. `--quick`: the tests' tiny project, one fold.
 """
@@ -19,6 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from tests.benchmarks.machine import machine
 from tests.conftest import ROOT, change_params, make_project
 
 FOLDS = (0, 1, 2, 3, 4)
+HEADINGS = {"mono": "ELPV mono", "poly": "ELPV poly", "tile": "magnetic tiles"}
 
 
 def data_sets(tiles: Path | None) -> dict[str, dict[str, Any]]:
@@ -40,7 +43,7 @@ def data_sets(tiles: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def run(project: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """metrics.json and details.json of a run with these parameters."""
+    """Of a run with these parameters, by category: image AUROC of every detector, what each member adds to `fused`."""
     change_params(project, {"data": changes})
     environment = {
         **os.environ,
@@ -49,72 +52,102 @@ def run(project: Path, changes: dict[str, Any]) -> dict[str, Any]:
     }
     command = [sys.executable, "-m", "pipeline", "run", "--jobs", "2"]
     subprocess.run(command, cwd=project, env=environment, check=True)
-    files = {name: project / f"data/metrics/{name}.json" for name in ("metrics", "details")}
-    return {name: json.loads(file.read_text()) for name, file in files.items()}
+    metrics, details = (
+        json.loads((project / f"data/metrics/{name}.json").read_text()) for name in ("metrics", "details")
+    )
+    reached = {
+        category: {name: {"value": one["image_auroc"], "ci": one["image_auroc_ci"]} for name, one in detectors.items()}
+        for category, detectors in metrics.items()
+    }
+    added = {
+        # a run of one detector has no fusion
+        category: {
+            name: {"value": one["image_auroc"], "ci": one["ci"]}
+            for name, one in of.get("fused", {}).get("added_by", {}).items()
+        }
+        for category, of in details.items()
+    }
+    return {"image_auroc": reached, "added_by": added}
 
 
-Found = dict[tuple[str, str], list[tuple[float, list[float] | None]]]
-"""Value and ends of its interval, where it has one, in each fold, by category and detector."""
+Found = dict[tuple[str, str], list[dict[str, Any]]]
+"""`value` and `ci`, the ends of its interval or None, in each fold, by category and detector."""
 
 
 def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line a category and detector, the best first."""
+    """One line a category and detector, floors last: image AUROC, how far above PaDiM's, what it adds to `fused`."""
     reached: Found = {}
+    above: Found = {}
     added: Found = {}
-    above: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        for category, detectors in row["metrics"].items():
-            floor = detectors.get("padim", {}).get("image_auroc")
-            for name, values in detectors.items():
-                if values["image_auroc"] is not None:
-                    reached.setdefault((category, name), []).append((values["image_auroc"], values["image_auroc_ci"]))
+        for category, detectors in row["image_auroc"].items():
+            floor = detectors.get("padim", {}).get("value")
+            for name, one in detectors.items():
+                if one["value"] is not None:
+                    reached.setdefault((category, name), []).append(one)
                     if floor is not None and name != "padim":
-                        above.setdefault((category, name), []).append(values["image_auroc"] - floor)
-            fused = row["details"][category].get("fused", {})  # a run of one detector has no fusion
-            for name, values in fused.get("added_by", {}).items():
-                added.setdefault((category, name), []).append((values["image_auroc"], values["ci"]))
-    lines = []
-    for (category, name), folds in reached.items():
-        own = [value for value, _ in folds]
-        line = {"category": category, "detector": name, **_mean(folds), **_spread(own), "folds": len(own)}
-        beyond = above.get((category, name), [])
-        line["above_padim"] = {"mean": round(float(np.mean(beyond)), 4), **_spread(beyond)} if beyond else {}
-        lines.append(line | {"added": _mean(added.get((category, name), []))})
-    return sorted(lines, key=lambda one: (one["category"], -one["mean"]))
+                        above.setdefault((category, name), []).append({"value": one["value"] - floor, "ci": None})
+        for category, members in row["added_by"].items():
+            for name, one in members.items():
+                added.setdefault((category, name), []).append(one)
+    return [
+        {
+            "category": key[0],
+            "detector": key[1],
+            "image_auroc": _over(folds),
+            "above_padim": _over(above.get(key, [])),
+            "added": _over(added.get(key, [])),
+        }
+        for key, folds in sorted(reached.items(), key=lambda one: (one[0][1] in FLOORS, one[0][1]))
+    ]
 
 
-def _mean(folds: list[tuple[float, list[float] | None]]) -> dict[str, Any]:
-    """Of the values, and of each end of their intervals."""
+def _over(folds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the values: mean, least, most; `ci`: mean of each end of their intervals."""
     if not folds:
         return {}
-    ends = [interval for _, interval in folds if interval is not None]
-    mean = round(float(np.mean([value for value, _ in folds])), 4)
-    whole = len(ends) == len(folds)
-    return {"mean": mean, "interval": [round(float(end), 4) for end in np.mean(ends, axis=0)] if whole else None}
+    values, ends = [one["value"] for one in folds], [one["ci"] for one in folds]
+    ci = [round(float(end), 4) for end in np.mean(ends, axis=0)] if None not in ends else None
+    mean, least, most = (round(float(one), 4) for one in (np.mean(values), min(values), max(values)))
+    return {"mean": mean, "ci": ci, "least": least, "most": most, "folds": len(folds)}
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"least": round(min(values), 4), "most": round(max(values), 4)}
+def tables(lines: list[dict[str, Any]]) -> str:
+    """Three tables in Markdown, a column a category."""
+    return "\n\n".join(
+        (
+            _table("detector", "image_auroc", lines, lambda one: f"{_mean(one)} {_ci(one)}, {_spread(one)}"),
+            _table(
+                "less PaDiM, in the same fold",
+                "above_padim",
+                lines,
+                lambda one: f"{_mean(one, '+')}, {_spread(one, '+')}",
+            ),
+            _table("adds to `fused`", "added", lines, lambda one: f"{_mean(one, '+')} {_ci(one)}"),
+        )
+    )
 
 
-def show(lines: list[dict[str, Any]]) -> None:
-    print("| category | detector | AUROC, mean | interval | least to most | less PaDiM's | adds to `fused` | folds |")
-    print("| --- | --- | ---: | --- | --- | --- | --- | ---: |")
-    for one in lines:
-        name = f"*{one['detector']} floor*" if one["detector"] in FLOORS else one["detector"]
-        adds = f"{one['added']['mean']:+.3f} {_ends(one['added']['interval'])}" if one["added"] else ""
-        mean, spread = f"{one['mean']:.3f}", _range(one)
-        above = f"{one['above_padim']['mean']:+.3f}, {_range(one['above_padim'], '+')}" if one["above_padim"] else ""
-        cells = (one["category"], name, mean, _ends(one["interval"]), spread, above, adds, one["folds"])
-        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+def _table(heading: str, of: str, lines: list[dict[str, Any]], cell: Callable[[dict[str, Any]], str]) -> str:
+    cells = {(one["detector"], one["category"]): cell(one[of]) for one in lines if one[of]}
+    categories = list(dict.fromkeys(category for _, category in cells))
+    rows = [[heading, *(HEADINGS.get(one, one) for one in categories)], ["---"] * (1 + len(categories))]
+    for name in dict.fromkeys(name for name, _ in cells):
+        shown = f"*{name} floor*" if name in FLOORS else name
+        rows.append([shown, *(cells.get((name, one), "") for one in categories)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _range(one: dict[str, float], sign: str = "") -> str:
+def _mean(one: dict[str, Any], sign: str = "") -> str:
+    return f"{one['mean']:{sign}.3f}"
+
+
+def _ci(one: dict[str, Any]) -> str:
+    return "" if one["ci"] is None else "[{:.3f}, {:.3f}]".format(*one["ci"])
+
+
+def _spread(one: dict[str, Any], sign: str = "") -> str:
     return f"{one['least']:{sign}.3f} to {one['most']:{sign}.3f}"
-
-
-def _ends(interval: list[float] | None) -> str:
-    return "" if interval is None else "[{:.3f}, {:.3f}]".format(*interval)
 
 
 def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...], project: Path) -> None:
@@ -129,10 +162,10 @@ def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...],
                 continue
             rows.append({"data": name, "fold": fold, "commit": commit, **run(project, {**changes, "fold": fold})})
             lines = summarised(rows)
-            means = {f"{one['category']} {one['detector']}": one["mean"] for one in lines}
+            means = {f"{one['category']} {one['detector']}": one["image_auroc"]["mean"] for one in lines}
             result = {"name": "folds", "machine": machine(), "rows": rows, "summary": means}
             file.write_text(json.dumps(result, indent=2) + "\n")
-            show(lines)
+            print(tables(lines), flush=True)
 
 
 def main() -> None:
