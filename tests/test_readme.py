@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.tables import metrics_markdown
+from tests.benchmarks.folds import summarised, tables
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -19,6 +20,12 @@ README = (ROOT / "README.md").read_text()
 def test_the_results_are_those_of_the_committed_run() -> None:
     metrics = json.loads((ROOT / "data/metrics/metrics.json").read_text())
     assert metrics_markdown(metrics).strip() in README
+
+
+def test_the_tables_of_folds_are_those_that_were_measured() -> None:
+    rows = json.loads((ROOT / "tests/benchmarks/folds.json").read_text())["rows"]
+    for table in tables(summarised(rows)).split("\n\n"):
+        assert table in README
 
 
 def test_the_graph_is_that_of_dvc_yaml(environment: dict[str, str]) -> None:

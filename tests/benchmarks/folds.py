@@ -85,7 +85,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for name, one in detectors.items():
                 if one["value"] is not None:
                     reached.setdefault((category, name), []).append(one)
-                    if floor is not None and name != "padim":
+                    if floor is not None and name not in FLOORS:
                         above.setdefault((category, name), []).append({"value": one["value"] - floor, "ci": None})
         for category, members in row["added_by"].items():
             for name, one in members.items():
@@ -160,7 +160,8 @@ def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...],
         for fold in folds:
             if any((row["data"], row["fold"]) == (name, fold) for row in rows):
                 continue
-            rows.append({"data": name, "fold": fold, "commit": commit, **run(project, {**changes, "fold": fold})})
+            of = {"data": name, "fold": fold, "commit": commit, "processor": machine()["processor"]}
+            rows.append(of | run(project, {**changes, "fold": fold}))
             lines = summarised(rows)
             means = {f"{one['category']} {one['detector']}": one["image_auroc"]["mean"] for one in lines}
             result = {"name": "folds", "machine": machine(), "rows": rows, "summary": means}
