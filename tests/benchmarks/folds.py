@@ -151,8 +151,9 @@ def _spread(one: dict[str, Any], sign: str = "") -> str:
 
 
 def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...], project: Path) -> None:
-    """Run what `file` does not hold yet, and write it there."""
+    """Show what `file` holds; run what it does not hold yet, and write it there."""
     rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    print(tables(summarised(rows)), flush=True)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=project, capture_output=True, text=True, check=True
     ).stdout.strip()
