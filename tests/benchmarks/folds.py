@@ -153,7 +153,8 @@ def _spread(one: dict[str, Any], sign: str = "") -> str:
 def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...], project: Path) -> None:
     """Show what `file` holds; run what it does not hold yet, and write it there."""
     rows = json.loads(file.read_text())["rows"] if file.exists() else []
-    print(tables(summarised(rows)), flush=True)
+    if rows:
+        _show(rows)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=project, capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -163,11 +164,15 @@ def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...],
                 continue
             of = {"data": name, "fold": fold, "commit": commit, "processor": machine()["processor"]}
             rows.append(of | run(project, {**changes, "fold": fold}))
-            lines = summarised(rows)
-            means = {f"{one['category']} {one['detector']}": one["image_auroc"]["mean"] for one in lines}
+            means = {f"{one['category']} {one['detector']}": one["image_auroc"]["mean"] for one in summarised(rows)}
             result = {"name": "folds", "machine": machine(), "rows": rows, "summary": means}
             file.write_text(json.dumps(result, indent=2) + "\n")
-            print(tables(lines), flush=True)
+            _show(rows)
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    of = {what: ", ".join(dict.fromkeys(row[what] for row in rows)) for what in ("commit", "processor")}
+    print(f"{tables(summarised(rows))}\n\n{len(rows)} folds, commit {of['commit']}, {of['processor']}", flush=True)
 
 
 def main() -> None:
