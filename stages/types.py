@@ -112,6 +112,8 @@ class Fitted:
     """JSON values: what was chosen, and whatever `score` needs beside the arrays."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """JSON values worth showing: final losses, the curve of a choice. They go to the metrics of the run."""
+    held_out: Sequence[ScoreMap] = ()
+    """What the validation images get, in order, from a model that has not learnt from them, where this one has."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,17 @@ from stages.array_store import RowWriter, StoredRows
 from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.registry import detector as detector_named
 from stages.item_cache import Item, code_version, item_key
-from stages.types import Extract, Samples, Subset
+from stages.types import Extract, Samples, ScoreMap, Subset, UserError
 
-BATCH = 16
+BATCH = 64
+HELD_OUT = "held_out.safetensors"
 SHARED = (
     "stages.backbone.imagenet",
     "stages.backbone.lite0",
     "stages.detectors.compare",
     "stages.detectors.features",
     "stages.detectors.gaussian",
+    "stages.detectors.held_out",
     "stages.detectors.nearest",
     "stages.detectors.similarity",
     "stages.detectors.surroundings",
@@ -39,7 +42,8 @@ SHARED = (
 
 
 def train(params: Params, category: str, name: str) -> None:
-    """data/models/detectors/CATEGORY/NAME: model.safetensors, model.json, curves/."""
+    """data/models/detectors/CATEGORY/NAME: model.safetensors, model.json, curves/, and held_out.safetensors, what the
+    validation images got, where the model has learnt from them too."""
     from stages.torch_setup import device_named
 
     detector, config, manifest = detector_named(name), params.detector(name), read_manifest()
@@ -51,18 +55,30 @@ def train(params: Params, category: str, name: str) -> None:
     key = digest_of(_inputs(category, name, "train"), config.model_dump(mode="json"), params.seed, _code(name))
     curves = f"train-{category}-{name}"
     with output(paths.model(category, name)) as folder, training(curves, folder / "curves", device, key) as session:
-        save_fitted(folder, detector.fit(parts[0], parts[1], config, params.seed, session))
+        fitted = detector.fit(parts[0], parts[1], config, params.seed, session)
+        save_fitted(folder, fitted)
+        _save_items(folder / HELD_OUT, [_item(one) for one in fitted.held_out])
 
 
 def infer(params: Params, category: str, name: str) -> None:
-    """data/maps/CATEGORY/NAME: maps.zarr, scores.parquet and pictures of the validation and test images."""
+    """data/maps/CATEGORY/NAME: maps.zarr, scores.parquet and pictures of the validation and test images.
+
+    Validation images have what they got in training where the model has learnt from them since.
+    """
     from stages.torch_setup import device_named
 
     detector, config, manifest = detector_named(name), params.detector(name), read_manifest()
     fitted, digest = load_fitted(paths.model(category, name))
     needs, device = detector.needs(config), device_named(params.compute.device)
     rows = rows_of(manifest, category, "validation", "test")
-    samples = samples_of(manifest, rows, config, needs, device)
+    held_out = _load_items(paths.model(category, name) / HELD_OUT)
+    known = (manifest["split"].to_numpy()[rows] == "validation") & (len(held_out) > 0)
+    if known.sum() != len(held_out):
+        raise UserError(
+            f"validation images: {len(held_out)} in {paths.model(category, name)}, {known.sum()} in {paths.MANIFEST};"
+            f" stage train@{category}-{name} is out of date, `burnish run` brings it up to date"
+        )
+    samples = samples_of(manifest, rows[~known], config, needs, device)
     cache = open_cache(params.compute)
     parameters = {"detector": name, "config": config.model_dump(mode="json"), "upstream": upstream(needs)}
     code = _code(name)
@@ -70,21 +86,53 @@ def infer(params: Params, category: str, name: str) -> None:
 
     def compute(missing: Sequence[int]) -> Iterator[Item]:
         for scored in detector.score(fitted, samples.take(missing), config, device):
-            yield {
-                "maps": np.asarray(scored.anomaly_map, np.float32),
-                "image_score": np.asarray(scored.image_score, np.float64),
-                **{f"extra_{key}": np.asarray(value, np.float64) for key, value in scored.extras.items()},
-                **{f"picture_{key}": np.asarray(value) for key, value in scored.pictures.items()},
-            }
+            yield _item(scored)
 
     shown, at = bar(f"infer {category} {name}", len(keys))
     with shown, output(paths.maps(category, name)) as folder:
-        scores = _write_items(folder, cache.map(keys, compute, BATCH, at), len(keys))
+        items = _in_turn(known, held_out, cache.map(keys, compute, BATCH, at))
+        scores = _write_items(folder, items, len(rows))
         table = manifest.iloc[rows][["path", "sha256", "split", "label", "defect_type", "mask_path"]].reset_index(
             drop=True
         )
         pd.concat([table, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)
     report_counts(f"infer-{category}-{name}", cache.counts, cache)
+
+
+def _item(scored: ScoreMap) -> Item:
+    """What is kept of an image."""
+    return {
+        "maps": np.asarray(scored.anomaly_map, np.float32),
+        "image_score": np.asarray(scored.image_score, np.float64),
+        **{f"extra_{key}": np.asarray(value, np.float64) for key, value in scored.extras.items()},
+        **{f"picture_{key}": np.asarray(value) for key, value in scored.pictures.items()},
+    }
+
+
+def _save_items(path: Path, items: Sequence[Item]) -> None:
+    """One file of images' items, stacked; none of no images."""
+    from safetensors.numpy import save_file
+
+    if items:
+        save_file({name: np.stack([item[name] for item in items]) for name in items[0]}, path)
+
+
+def _load_items(path: Path) -> list[Item]:
+    """What `_save_items` wrote; nothing where it wrote nothing."""
+    from safetensors.numpy import load_file
+
+    if not path.exists():
+        return []
+    stacked = load_file(path)
+    return [{name: values[i] for name, values in stacked.items()} for i in range(len(stacked["image_score"]))]
+
+
+def _in_turn(known: NDArray[np.bool_], held_out: Sequence[Item], computed: Iterator[Item]) -> Iterator[Item]:
+    """Of each image: the next that is held out where it is known, else the next that is computed."""
+    kept = iter(held_out)
+    for one in known:
+        yield next(kept if one else computed)
+    yield from computed  # nothing; it ends
 
 
 def _write_items(folder: Any, items: Iterator[Item], count: int) -> list[dict[str, float]]:

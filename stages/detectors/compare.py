@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stages.detectors import surroundings
-from stages.detectors.gaussian import Distance, Gaussian
+from stages.detectors.gaussian import Distance, Gaussian, Sums
 from stages.detectors.interface import CompareConfig
 from stages.detectors.similarity import msgms, ssim
 from stages.types import Extract, Rows, ScoreMap, UserError, batches
@@ -48,6 +48,28 @@ not hang on the last bit, which another processor or ONNX Runtime computes other
 def unlike(image: Tensor, restoration: Tensor, kind: PixelKind) -> Tensor:
     """1 - similarity: two (B, 3, S, S) in [0, 1] -> (B, 1, S, S)."""
     return 1 - (ssim(image, restoration) if kind == "ssim" else msgms(image, restoration))
+
+
+class Normals:
+    """Mean and spread, at each pixel, of normal images' pixel maps of each kind."""
+
+    def __init__(self, side: int) -> None:
+        self._count, self._sums = 0, {kind: np.zeros((2, side, side)) for kind in PIXEL_KINDS}
+
+    def add(self, differences: Mapping[PixelKind, NDArray[np.float32]]) -> None:
+        """(S, S) maps of an image."""
+        self._count += 1
+        for kind, plane in differences.items():
+            values = plane.astype(np.float64)
+            self._sums[kind] += values, values**2
+
+    def named(self, prefix: str = "") -> dict[str, NDArray[np.float32]]:
+        """`<kind>.mean` and `<kind>.spread`, a standard deviation, (S, S) each, of all images so far."""
+        arrays = {}
+        for kind, (mean, squares) in ((kind, sums / self._count) for kind, sums in self._sums.items()):
+            arrays[f"{prefix}{kind}.mean"] = mean.astype(np.float32)
+            arrays[f"{prefix}{kind}.spread"] = np.sqrt(np.maximum(squares - mean**2, 0)).astype(np.float32)
+        return arrays
 
 
 def as_bytes(restoration: Tensor) -> Pictures:
@@ -85,31 +107,45 @@ class Painted:
     """(B, S, S) 1 where the network painted what it had not seen, 0 where it had. None: 1 everywhere."""
 
 
-def fit(
-    painted: Callable[[NDArray[np.int64]], Painted], count: int, extract: Extract | None, config: CompareConfig
-) -> dict[str, NDArray[Any]]:
-    """Arrays of `Comparison`, from normal images.
+class Learner:
+    """The arrays of `Comparison`, from normal images."""
 
-    Args:
-        painted: numbers of some of the `count` images -> them.
+    def __init__(self, extract: Extract | None, config: CompareConfig) -> None:
+        """
+        Raises:
+            UserError: no ImageNet features are at hand.
+        """
+        self._features, self._config = _Features(extract, config), config
+        self._predicted: dict[str, NDArray[Any]] = {}
+        self._sums = Sums()
 
-    Raises:
-        UserError: no ImageNet features are at hand.
-    """
-    features = _Features(extract, config)
-    few = surroundings.few(count)
-    read = [features(painted(few[rows])) for rows in batches(len(few), BATCH)]
-    images, restorations, shares = (np.concatenate(part) for part in zip(*read, strict=True))
-    mean = restorations.mean(axis=0)
-    prediction = surroundings.fit(images, config.surroundings, shares * (restorations - mean))
-    arrays = {"compare.prediction": prediction, "compare.restored": mean}
-    left = _Left(arrays, config)
-    blocks = (np.stack(left(*features(painted(np.arange(rows.start, rows.stop))))) for rows in batches(count, BATCH))
-    return arrays | Gaussian.fitted(blocks, SHRINKAGE, RIDGE).named("compare.")
+    def add(self, painted: Callable[[NDArray[np.int64]], Painted], count: int) -> None:
+        """Some images; what surroundings and restoration predict is learnt from the first that are added.
+
+        Args:
+            painted: numbers of some of the `count` images -> them.
+        """
+        if not self._predicted:
+            self._predicted = self._prediction(painted, count)
+        left = _Left(self._predicted, self._config)
+        for rows in batches(count, BATCH):
+            self._sums.add(np.stack(left(*self._features(painted(np.arange(rows.start, rows.stop))))))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Of all images so far."""
+        return self._predicted | self._sums.gaussian(SHRINKAGE, RIDGE).named("compare.")
+
+    def _prediction(self, painted: Callable[[NDArray[np.int64]], Painted], count: int) -> dict[str, NDArray[Any]]:
+        few = surroundings.few(count)
+        read = [self._features(painted(few[rows])) for rows in batches(len(few), BATCH)]
+        images, restorations, shares = (np.concatenate(part) for part in zip(*read, strict=True))
+        mean = restorations.mean(axis=0)
+        prediction = surroundings.fit(images, self._config.surroundings, shares * (restorations - mean))
+        return {"compare.prediction": prediction, "compare.restored": mean}
 
 
 class Comparison:
-    """What `fit` found, applied."""
+    """What `Learner` found, applied."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], extract: Extract | None, config: CompareConfig) -> None:
         self._features, self._left = _Features(extract, config), _Left(arrays, config)

@@ -8,12 +8,68 @@ Legend: B images of a batch; P = h * w positions; C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stages.types import batches
+
+_AT_ONCE = 64
+"""Positions whose covariances are factorised at once."""
+
+
+class Sums:
+    """Mean and covariance of features at each position, of as many images as are added.
+
+    P * C * C doubles are held, three times that while moments are taken.
+    """
+
+    def __init__(self) -> None:
+        self._count, self._shape = 0, (0, 0, 0)
+        self._origin, self._total, self._products = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0, 0))
+
+    def add(self, block: NDArray[np.floating]) -> None:
+        """(B, h, w, C) features of some images."""
+        found = block.reshape(len(block), -1, block.shape[-1]).astype(np.float64)  # (B, h, w, C) -> (B, P, C)
+        if self._count == 0:  # sums are taken about the first image, so that nothing cancels
+            self._origin, self._shape = found[0], block.shape[1:]
+            self._total = np.zeros_like(self._origin)
+            self._products = np.zeros((*self._origin.shape, self._origin.shape[1]))
+        centred = (found - self._origin).transpose(1, 0, 2)  # (P, B, C)
+        self._total += centred.sum(axis=1)
+        self._products += centred.transpose(0, 2, 1) @ centred  # (P, C, C)
+        self._count += len(found)
+
+    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(P, C) mean and (P, C, C) covariance; of one image, zeros."""
+        shift = self._total / self._count
+        covariance = self._products - self._count * shift[:, :, None] * shift[:, None, :]
+        covariance /= max(self._count - 1, 1)
+        return self._origin + shift, covariance
+
+    def gaussian(self, shrinkage: float, ridge: float) -> Gaussian:
+        """Of the features in channels of unit variance.
+
+        Args:
+            shrinkage: share of the covariance pooled over all positions in that of each.
+            ridge: added to the diagonal; channels have unit variance.
+        """
+        mean, covariance = self.moments()
+        variance = np.diagonal(covariance, axis1=1, axis2=2).mean(axis=0) + mean.var(axis=0)  # (C,)
+        spread = np.where(variance > 0, np.sqrt(variance), 1.0)
+        covariance /= spread[:, None] * spread
+        pooled = covariance.mean(axis=0) * shrinkage + ridge * np.eye(len(spread))
+        covariance *= 1 - shrinkage
+        covariance += pooled
+        lower = np.tril_indices(len(spread))
+        packed = [
+            np.linalg.inv(np.linalg.cholesky(covariance[rows]))[:, *lower].astype(np.float32)
+            for rows in batches(len(covariance), _AT_ONCE)
+        ]
+        return Gaussian(mean.reshape(self._shape).astype(np.float32), spread.astype(np.float32), np.concatenate(packed))
 
 
 @dataclass(frozen=True)
@@ -27,38 +83,6 @@ class Gaussian:
     whitening: NDArray[np.float32]
     """(P, C * (C + 1) / 2) rows of the inverse Cholesky factor of the covariance of features / spread, from the
     diagonal to the left."""
-
-    @classmethod
-    def fitted(cls, blocks: Iterable[NDArray[np.floating]], shrinkage: float, ridge: float) -> Gaussian:
-        """In one pass over (B, h, w, C) blocks of features; P * C * C doubles are held, twice that at the end.
-
-        Args:
-            shrinkage: share of the covariance pooled over all positions in that of each.
-            ridge: added to the diagonal; channels have unit variance.
-        """
-        count, shape = 0, (0, 0, 0)
-        origin, total, products = np.zeros(0), np.zeros(0), np.zeros(0)
-        for block in blocks:
-            found = block.reshape(len(block), -1, block.shape[-1]).astype(np.float64)  # (B, h, w, C) -> (B, P, C)
-            if count == 0:  # sums are taken about the first image, so that nothing cancels
-                origin, shape = found[0], block.shape[1:]
-                total, products = np.zeros_like(origin), np.zeros((*origin.shape, origin.shape[1]))
-            centred = (found - origin).transpose(1, 0, 2)  # (P, B, C)
-            total += centred.sum(axis=1)
-            products += centred.transpose(0, 2, 1) @ centred  # (P, C, C)
-            count += len(found)
-        shift = total / count
-        products -= count * shift[:, :, None] * shift[:, None, :]
-        products /= max(count - 1, 1)
-        mean = origin + shift  # (P, C)
-        variance = np.diagonal(products, axis1=1, axis2=2).mean(axis=0) + mean.var(axis=0)  # (C,)
-        spread = np.where(variance > 0, np.sqrt(variance), 1.0)
-        products /= spread[:, None] * spread
-        pooled = products.mean(axis=0) * shrinkage + ridge * np.eye(len(spread))
-        products *= 1 - shrinkage
-        products += pooled
-        packed = np.linalg.inv(np.linalg.cholesky(products))[:, *np.tril_indices(len(spread))]
-        return cls(mean.reshape(shape).astype(np.float32), spread.astype(np.float32), packed.astype(np.float32))
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]], prefix: str) -> Gaussian:

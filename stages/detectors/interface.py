@@ -19,6 +19,9 @@ class DetectorConfig(Config):
 
     image_side: int
     """S: side in pixels of the images that the detector's own model sees."""
+    fit_on: Literal["train", "train_and_validation"] = "train_and_validation"
+    """Normal images from which the model that judges others learns what is normal. Validation images, which set the
+    threshold, are judged by a model of training images alone in any case, and no network is trained on them."""
 
     @property
     def input_side(self) -> int:
@@ -76,6 +79,9 @@ class Detector(Protocol):
 
     def fit(self, train: Samples, validation: Samples, config: Any, seed: int, session: Session) -> Fitted:
         """Fit on normal images. `validation` holds normal images too, of other groups; both have at least one image.
+
+        One that learns from `validation` too has, in `held_out`, what these get from one that does not
+        (`stages.detectors.held_out`).
 
         Same arguments, same bytes; a killed training that goes on from `session.checkpoint` gives them too.
         """

@@ -20,7 +20,8 @@ class Threshold:
     value: float | None
     """An image is rejected where its score is *above* this. None without validation images."""
     overkill_bound: float | None
-    """Chance, at most, that a new good image is rejected, if it is exchangeable with the validation images."""
+    """Chance, at most, that a new good image is rejected, if it is exchangeable with the validation images and judged
+    by the model that judged them. One that has learnt from them since gives new images lower scores, as a rule."""
     note: str | None
     """Why the target was missed, or why there is no threshold; None where all is well."""
 

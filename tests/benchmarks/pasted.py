@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks.pasted --json FILE --detector intra [--set compare=ssim compare=msgms ...] [--quick]
 
-Fitted on the training images of a category and fold; then the AUROC of its validation images (good, of other groups)
-against the same images with a moved patch, a scratch, a dark spot, a shaded region and a dim part (one of each kind an
-image), for each row of settings; `by_kind`: the AUROC of each. Settings are chosen by this, never by test defects, to
-which it is a guide and no more. `ear` gets the tokens of an ImageNet CNN in place of the backbone's. `--detector
-fused`: that of the members named by `--set ear intra padim`, each with its defaults, and what is left without each.
+Fitted on the training images of a category and fold (`fit_on: train`); then the AUROC of its validation images (good,
+of other groups) against the same images with a moved patch, a scratch, a dark spot, a shaded region and a dim part (one
+of each kind an image), for each row of settings; `by_kind`: the AUROC of each. Settings are chosen by this, never by
+test defects, to which it is a guide and no more. `ear` gets the tokens of an ImageNet CNN in place of the backbone's.
+`--detector fused`: that of the members named by `--set ear intra padim`, each with its defaults, and what is left
+without each.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ Found = dict[str, list[ScoreMap]]
 
 def scored(name: str, settings: dict[str, Any], data: dict[str, NDArray[np.uint8]]) -> Found:
     """Fit a detector and score the images."""
-    config, method = CONFIGS[name](**settings), detector(name)
+    config, method = CONFIGS[name](**{"fit_on": "train"} | settings), detector(name)
     parts = {split: samples(images, config) for split, images in data.items()}
     if isinstance(config, ImageNetConfig):
         extract = remembered(extractor(config.network, config.patch, "cpu"))

@@ -14,7 +14,8 @@ regular texture (a busbar) is never restored perfectly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,12 +25,22 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from stages.detectors import compare
-from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, Painted, PixelKind, as_bytes
+from stages.detectors.compare import (
+    BATCH,
+    PIXEL_KINDS,
+    Comparison,
+    Learner,
+    Normals,
+    Painted,
+    PixelKind,
+    as_bytes,
+)
 from stages.detectors.ear.config import MASK_KINDS, EarConfig, MaskKind
 from stages.detectors.ear.hint import NO_HINT, choose_scale
 from stages.detectors.ear.mask import READ, attention_saliency, mask_of, rarity
 from stages.detectors.ear.restore import Masked, Normal, as_tensor, restore, restored, scale_errors, train
 from stages.detectors.ear.unet import UNet
+from stages.detectors.held_out import with_held_out
 from stages.detectors.nearest import NOBODY, Memory, Search, drawn
 from stages.torch_setup import one_thread
 from stages.training import Session
@@ -59,34 +70,57 @@ def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, se
     }
     searches = _searches(memories, config, session.device)
     images, held_out = (compare.reduced(one.images, config.image_side) for one in (training, validation))
-    masks = {kind: _masks(training, kind, searches, config, known=True) for kind in kinds}
-    unseen = Masked(held_out, _masks(validation, config.mask, searches, config, known=False))
-    network, history = train(Masked(images, masks[config.mask]), unseen, config, seed, session)
-    network.to(session.device)
-    errors = scale_errors(network, unseen, config)
-    scale = choose_scale(errors, config.hint_tolerance)
-    arrays = _arrays(network, memories)
-    for kind in kinds:
-        normal, pictures = restored(network, Masked(images, masks[kind]), scale)
-        for pixels, one in normal.items():
-            arrays |= {f"{kind}.{pixels}.mean": one.mean, f"{kind}.{pixels}.spread": one.spread}
-        if kind == config.mask and config.compare == "features":
-            painted = partial(_painted, training.images, pictures, masks[kind])
-            arrays |= compare.fit(painted, len(images), training.imagenet, config)
-    left_out = [kind for kind in MASK_KINDS if kind not in kinds]
-    return Fitted(
-        arrays=arrays,
-        info={"kinds": list(kinds), "scale": scale},
-        metrics={
-            "epochs": len(history.epochs),
-            "best_epoch": history.best_epoch,
-            **history.epochs[history.best_epoch],
-            "mosaic": None if scale == NO_HINT else scale,
-            "mosaic_curve": {str(at): error for at, error in errors.items()},
-            "masks_compared": list(kinds),
-            "masks_left_out": {kind: _why_left_out(kind, config) for kind in left_out},
-        },
+    seen, unseen = (
+        _Part(one, small, {kind: _masks(one, kind, searches, config, known) for kind in kinds})
+        for one, small, known in ((training, images, True), (validation, held_out, False))
     )
+    network, history = train(seen.masked(config.mask), unseen.masked(config.mask), config, seed, session)
+    network.to(session.device)
+    errors = scale_errors(network, unseen.masked(config.mask), config)
+    scale = choose_scale(errors, config.hint_tolerance)
+    left_out = [kind for kind in MASK_KINDS if kind not in kinds]
+    metrics = {
+        "epochs": len(history.epochs),
+        "best_epoch": history.best_epoch,
+        **history.epochs[history.best_epoch],
+        "mosaic": None if scale == NO_HINT else scale,
+        "mosaic_curve": {str(at): error for at, error in errors.items()},
+        "masks_compared": list(kinds),
+        "masks_left_out": {kind: _why_left_out(kind, config) for kind in left_out},
+    }
+    models = (
+        Fitted(_arrays(network, memories) | normal, info={"kinds": list(kinds), "scale": scale}, metrics=metrics)
+        for normal in _normal(network, (seen, unseen), scale, config)
+    )
+    return with_held_out(models, validation, config, session.device, score)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the normal images."""
+
+    samples: Samples
+    small: NDArray[np.uint8]
+    """(N, S, S, 3)."""
+    masks: Mapping[MaskKind, NDArray[np.bool_]]
+    """(N, S, S) of each kind."""
+
+    def masked(self, kind: MaskKind) -> Masked:
+        return Masked(self.small, self.masks[kind])
+
+
+def _normal(network: UNet, parts: Sequence[_Part], scale: int, config: EarConfig) -> Iterator[dict[str, NDArray[Any]]]:
+    """After each part: what normal images' pixel maps look like under each kind of mask, and `Learner`'s arrays."""
+    normals = {kind: Normals(config.image_side) for kind in parts[0].masks}
+    learner = Learner(parts[0].samples.imagenet, config) if config.compare == "features" else None
+    for part in parts:
+        pictures = {kind: restored(network, part.masked(kind), scale, of) for kind, of in normals.items()}
+        arrays = {name: one for kind, of in normals.items() for name, one in of.named(f"{kind}.").items()}
+        if learner is not None:
+            painted = partial(_painted, part.samples.images, pictures[config.mask], part.masks[config.mask])
+            learner.add(painted, len(part.small))
+            arrays |= learner.arrays()
+        yield arrays
 
 
 def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> Iterator[ScoreMap]:
@@ -97,7 +131,8 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
     kind of pixel map, and `score_<kind>`, that by pixels for each kind of mask. Pictures: `restoration`, `mask` and
     `mask_<kind>`.
     """
-    network = UNet(config.width, config.depth)
+    with torch.random.fork_rng(devices=()):  # its first weights are drawn
+        network = UNet(config.width, config.depth)
     network.load_state_dict(
         {name: torch.from_numpy(np.array(value)) for name, value in _part(fitted, "network.").items()}
     )

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.detectors.compare import PIXEL_KINDS, PixelKind, as_bytes, unlike
+from stages.detectors.compare import PIXEL_KINDS, Normals, PixelKind, as_bytes, unlike
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.hint import NO_HINT, excise
 from stages.detectors.ear.mask import random_blocks
@@ -154,19 +154,11 @@ class Normal:
     """(S, S) standard deviation."""
 
 
-def restored(network: UNet, data: Masked, scale: int) -> tuple[dict[PixelKind, Normal], NDArray[np.uint8]]:
-    """Mean and spread of each pixel map over the images, and their restorations (N, S, S, 3)."""
-    side = data.images.shape[1]
-    total = {kind: np.zeros((2, side, side)) for kind in PIXEL_KINDS}
+def restored(network: UNet, data: Masked, scale: int, normals: Normals) -> NDArray[np.uint8]:
+    """(N, S, S, 3) what the network makes of the images; their pixel maps go to `normals`."""
     pictures = np.empty_like(data.images)
     for i, (image, mask) in enumerate(zip(data.images, data.masks, strict=True)):
         found, differences = restore(network, as_tensor(image[None]), torch.from_numpy(mask)[None, None], scale)
         pictures[i] = as_bytes(found[0])
-        for kind, plane in differences.items():
-            values = plane.numpy().astype(np.float64)
-            total[kind] += values, values**2
-    means = {kind: sums / len(data.images) for kind, sums in total.items()}
-    return {
-        kind: Normal(mean.astype(np.float32), np.sqrt(np.maximum(squares - mean**2, 0)).astype(np.float32))
-        for kind, (mean, squares) in means.items()
-    }, pictures
+        normals.add({kind: plane.numpy() for kind, plane in differences.items()})
+    return pictures

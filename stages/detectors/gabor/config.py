@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
 from stages.detectors.interface import DetectorConfig
@@ -28,9 +26,6 @@ class GaborConfig(DetectorConfig):
     """Added to the covariance's diagonal, as a share of its mean diagonal."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
     """Deviation, in cells of the grid, of the Gaussian that smooths the anomaly map."""
-    fit_on: Literal["train", "train_and_validation"] = "train"
-    """Images that it is fitted on. `train_and_validation` is how the published floor was measured; then the deployed
-    threshold, which comes from validation images, is too low, because they were fitted."""
 
     @model_validator(mode="after")
     def _sides_fit(self) -> GaborConfig:

@@ -5,7 +5,7 @@ Legend: N images; S image side; P = grid * grid positions; d features of a posit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,8 @@ from scipy.ndimage import gaussian_filter
 
 from stages.detectors.gabor.bank import features, filters
 from stages.detectors.gabor.config import GaborConfig
+from stages.detectors.gaussian import Sums
+from stages.detectors.held_out import with_held_out
 from stages.types import Fitted, Samples, ScoreMap, batches
 
 if TYPE_CHECKING:
@@ -32,24 +34,24 @@ def needs(config: GaborConfig) -> frozenset[str]:
 
 def fit(train: Samples, validation: Samples, config: GaborConfig, seed: int, session: Session) -> Fitted:
     """Mean and whitening matrix of each position over the normal images, in one pass. Nothing in it is random."""
-    parts = [train] if config.fit_on == "train" else [train, validation]
-    count, origin, total, products = 0, np.zeros(0), np.zeros(0), np.zeros(0)
-    for found in (rows for part in parts for rows in _feature_batches(part, config, session.device)):
-        if count == 0:  # sums are taken about the first image, so that nothing cancels
-            origin = found[0]
-            total, products = np.zeros_like(origin), np.zeros((*origin.shape, origin.shape[1]))
-        centred = (found - origin).transpose(1, 0, 2)  # (P, B, d)
-        total += centred.sum(axis=1)
-        products += centred.transpose(0, 2, 1) @ centred  # (P, d, d)
-        count += len(found)
-    shift = total / count  # (P, d)
-    covariance = (products - count * shift[:, :, None] * shift[:, None, :]) / max(count - 1, 1)
-    width = covariance.shape[1]
-    scale = np.maximum(np.trace(covariance, axis1=1, axis2=2), 0.0) / width
-    covariance += (config.ridge * scale + _LEAST_VARIANCE)[:, None, None] * np.eye(width)
-    whitening = np.linalg.inv(np.linalg.cholesky(covariance))
-    arrays = {"mean": (origin + shift).astype(np.float32), "whitening": whitening.astype(np.float32)}
-    return Fitted(arrays=arrays, metrics={"images": count})
+    models = _fitted((train, validation), config, session.device)
+    return with_held_out(models, validation, config, session.device, score)
+
+
+def _fitted(parts: Sequence[Samples], config: GaborConfig, device: str) -> Iterator[Fitted]:
+    """The model after each part."""
+    sums, count = Sums(), 0
+    for part in parts:
+        for found in _feature_batches(part, config, device):
+            sums.add(found[:, None])  # (B, P, d) -> (B, 1, P, d)
+        count += len(part)
+        mean, covariance = sums.moments()
+        width = covariance.shape[1]
+        scale = np.maximum(np.trace(covariance, axis1=1, axis2=2), 0.0) / width
+        covariance += (config.ridge * scale + _LEAST_VARIANCE)[:, None, None] * np.eye(width)
+        whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+        arrays = {"mean": mean.astype(np.float32), "whitening": whitening.astype(np.float32)}
+        yield Fitted(arrays=arrays, metrics={"images": count})
 
 
 def score(fitted: Fitted, samples: Samples, config: GaborConfig, device: str) -> Iterator[ScoreMap]:

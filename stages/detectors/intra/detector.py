@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.detectors import compare
-from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, Painted, PixelKind, as_bytes, unlike
+from stages.detectors.compare import (
+    BATCH,
+    PIXEL_KINDS,
+    Comparison,
+    Learner,
+    Normals,
+    Painted,
+    PixelKind,
+    as_bytes,
+    unlike,
+)
+from stages.detectors.held_out import with_held_out
 from stages.detectors.intra import windows as win
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.model import InpaintingTransformer, build
 from stages.detectors.intra.task import InpaintingTask, TrainingWindows, validation_batches
 from stages.training import Session
 from stages.training import fit as train_network
-from stages.types import Fitted, Samples, ScoreMap, UserError, batches
+from stages.types import Fitted, Rows, Samples, ScoreMap, UserError, batches
 
 
 def needs(config: IntraConfig) -> frozenset[str]:
@@ -36,9 +48,9 @@ def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, ses
     """
     _check(train, config)
     _check(validation, config)
-    images = compare.reduced(train.images, config.image_side)
+    images, unseen = (compare.reduced(one.images, config.image_side) for one in (train, validation))
     task = InpaintingTask(build(config, seed), config)
-    held_out = validation_batches(compare.reduced(validation.images, config.image_side), config, seed)
+    held_out = validation_batches(unseen, config, seed)
     data = TrainingWindows(images, config, seed)
     history = train_network(
         task,
@@ -51,25 +63,40 @@ def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, ses
         session=session,
     )
     network = task.network.to(session.device)
-    arrays = {f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
-    normal, pictures = _normal(network, images, config, session.device)
-    arrays |= normal
-    if config.compare == "features":
-        arrays |= compare.fit(
-            lambda rows: Painted(train.images[rows], pictures[rows]), len(images), train.imagenet, config
-        )
     best = history.epochs[history.best_epoch]
-    return Fitted(
-        arrays=arrays,
-        info={"seed": seed},
-        metrics={
-            "best_epoch": history.best_epoch,
-            "epochs": len(history.epochs),
-            "train_loss": best["train_loss"],
-            "val_loss": best["val_loss"],
-            "val_curve": [epoch["val_loss"] for epoch in history.epochs],
-        },
+    metrics = {
+        "best_epoch": history.best_epoch,
+        "epochs": len(history.epochs),
+        "train_loss": best["train_loss"],
+        "val_loss": best["val_loss"],
+        "val_curve": [epoch["val_loss"] for epoch in history.epochs],
+    }
+    models = (
+        Fitted(arrays, info={"seed": seed}, metrics=metrics)
+        for arrays in _arrays(network, ((train, images), (validation, unseen)), config, session.device)
     )
+    return with_held_out(models, validation, config, session.device, score)
+
+
+def _arrays(
+    network: InpaintingTransformer, parts: Sequence[tuple[Samples, NDArray[np.uint8]]], config: IntraConfig, device: str
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Those of the model after each part, which is images and the same as the network sees them, (N, S, S, 3)."""
+    weights = {f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
+    normals = Normals(config.image_side)
+    learner = Learner(parts[0][0].imagenet, config) if config.compare == "features" else None
+    for samples, small in parts:
+        pictures = _restorations(network, small, normals, config, device)
+        arrays = weights | normals.named()
+        if learner is not None:
+            learner.add(partial(_painted, samples.images, pictures), len(small))
+            arrays |= learner.arrays()
+        yield arrays
+
+
+def _painted(images: Rows, restorations: NDArray[np.uint8], rows: NDArray[np.int64]) -> Painted:
+    """Some images, by number, and what the network made of them."""
+    return Painted(images[rows], restorations[rows])
 
 
 def score(fitted: Fitted, samples: Samples, config: IntraConfig, device: str) -> Iterator[ScoreMap]:
@@ -172,23 +199,15 @@ def restored(
     return as_bytes(restoration.permute(2, 0, 1)), differences
 
 
-def _normal(
-    network: InpaintingTransformer, images: NDArray[np.uint8], config: IntraConfig, device: str
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.uint8]]:
-    """Mean and spread of the training images' pixel maps, (S, S) each, and their restorations (N, S, S, 3)."""
-    side = config.image_side
-    total = {kind: np.zeros((2, side, side)) for kind in PIXEL_KINDS}
+def _restorations(
+    network: InpaintingTransformer, images: NDArray[np.uint8], normals: Normals, config: IntraConfig, device: str
+) -> NDArray[np.uint8]:
+    """(N, S, S, 3), what the network makes of the images; their pixel maps go to `normals`."""
     pictures = np.empty_like(images)
     for i, image in enumerate(images):
         pictures[i], differences = restored(network, image, config, device)
-        for kind, plane in differences.items():
-            values = plane.astype(np.float64)
-            total[kind] += values, values**2
-    arrays: dict[str, NDArray[np.float32]] = {}
-    for kind, (mean, squares) in ((kind, sums / len(images)) for kind, sums in total.items()):
-        spread = np.sqrt(np.maximum(squares - mean**2, 0))
-        arrays |= {f"{kind}.mean": mean.astype(np.float32), f"{kind}.spread": spread.astype(np.float32)}
-    return arrays, pictures
+        normals.add(differences)
+    return pictures
 
 
 def _check(samples: Samples, config: IntraConfig) -> None:

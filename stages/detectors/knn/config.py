@@ -20,7 +20,7 @@ class KnnConfig(FeatureConfig):
     neighbours: int = Field(1, ge=1, le=50)
     """A patch's score is its mean distance to this many nearest features of normal images."""
     memory_size: int = Field(5000, ge=10, le=10_000_000)
-    """Patch features of normal training images that are kept."""
+    """Patch features of normal images that are kept."""
     coreset: Literal["random", "greedy"] = "greedy"
     """How they are chosen: drawn, or each the farthest from those before (PatchCore), which keeps rare normal patches
     and costs time."""

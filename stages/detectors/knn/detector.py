@@ -9,7 +9,7 @@ Legend: N images; B of them in a batch; P = h * w patches; C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from stages.detectors.features import Kind, feature_batches, scored
+from stages.detectors.held_out import with_held_out
 from stages.detectors.knn.config import KnnConfig
 from stages.detectors.nearest import Memory, Search, coreset, drawn
 from stages.torch_setup import one_thread
@@ -33,11 +34,16 @@ def needs(config: KnnConfig) -> frozenset[str]:
 
 
 def fit(train: Samples, validation: Samples, config: KnnConfig, seed: int, session: Session) -> Fitted:
-    """A memory for each kind of features, from the training images."""
+    """A memory for each kind of features."""
+    models = (_fitted(parts, config, seed, session.device) for parts in ((train,), (train, validation)))
+    return with_held_out(models, validation, config, session.device, score)
+
+
+def _fitted(parts: Sequence[Samples], config: KnnConfig, seed: int, device: str) -> Fitted:
     arrays: dict[str, NDArray[Any]] = {}
     kept: dict[str, int] = {}
     for kind in config.kinds:
-        memory = _memory(train, kind, config, seed, session.device)
+        memory = _memory(parts, kind, config, seed, device)
         for name, value in vars(memory).items():
             arrays[f"{kind}.{name}"] = value
         kept[kind] = len(memory.features)
@@ -50,12 +56,13 @@ def score(fitted: Fitted, samples: Samples, config: KnnConfig, device: str) -> I
     yield from scored(samples, {kind: partial(_map, search, config.smoothing) for kind, search in searches.items()})
 
 
-def _memory(train: Samples, kind: Kind, config: KnnConfig, seed: int, device: str) -> Memory:
-    first = next(feature_batches(train.take([0]), kind))
+def _memory(parts: Sequence[Samples], kind: Kind, config: KnnConfig, seed: int, device: str) -> Memory:
+    first = next(feature_batches(parts[0].take([0]), kind))
     patches = first.shape[1] * first.shape[2]
     greedy = config.coreset == "greedy"
     size = max(config.coreset_pool, config.memory_size) if greedy else config.memory_size
-    memory = drawn(feature_batches(train, kind), len(train), patches, size, seed)
+    blocks = (block for part in parts for block in feature_batches(part, kind))
+    memory = drawn(blocks, sum(map(len, parts)), patches, size, seed)
     return coreset(memory, config.memory_size, seed, device) if greedy else memory
 
 

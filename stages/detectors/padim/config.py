@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from stages.detectors.features import FeatureConfig
@@ -23,6 +21,3 @@ class PadimConfig(FeatureConfig):
     modelled. 0: features are modelled as they come."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
     """Deviation, in cells of the grid, of the Gaussian that smooths the anomaly map; its maximum is the image score."""
-    fit_on: Literal["train", "train_and_validation"] = "train"
-    """Images that it is fitted on. `train_and_validation` is how the published floor was measured; then the deployed
-    threshold, which comes from validation images, is too low, because they were fitted."""

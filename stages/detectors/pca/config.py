@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from stages.detectors.interface import DetectorConfig
@@ -16,6 +14,3 @@ class PcaConfig(DetectorConfig):
     """Side in pixels of the grey image whose pixels are the variables."""
     components: int = Field(150, ge=1, le=10_000)
     """Principal components kept; with n images at most n - 1 exist, and at most image_side squared."""
-    fit_on: Literal["train", "train_and_validation"] = "train"
-    """Images that it is fitted on. `train_and_validation` is how the published floor was measured; then the deployed
-    threshold, which comes from validation images, is too low, because they were fitted."""

@@ -8,12 +8,13 @@ Legend: N images; S image side; D = S*S pixels; K components.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.detectors.held_out import with_held_out
 from stages.detectors.pca.config import PcaConfig
 from stages.types import Fitted, Samples, ScoreMap, batches
 
@@ -29,8 +30,12 @@ def needs(config: PcaConfig) -> frozenset[str]:
 
 
 def fit(train: Samples, validation: Samples, config: PcaConfig, seed: int, session: Session) -> Fitted:
-    """Mean image and principal components of the normal images; `seed` starts the randomised decomposition."""
-    parts = [train] if config.fit_on == "train" else [train, validation]
+    """Mean image and principal components of normal images; `seed` starts the randomised decomposition."""
+    models = (_fitted(parts, config, seed) for parts in ((train,), (train, validation)))
+    return with_held_out(models, validation, config, session.device, score)
+
+
+def _fitted(parts: Sequence[Samples], config: PcaConfig, seed: int) -> Fitted:
     pixels = np.concatenate([standardised(part.images[rows]) for part in parts for rows in batches(len(part), _BATCH)])
     mean = pixels.mean(axis=0, dtype=np.float64).astype(np.float32)  # (D,)
     pixels -= mean  # in place: this is all the images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from stages.detectors import compare, surroundings
-from stages.detectors.compare import Comparison, Painted, as_bytes, enlarged, fit, reduced, share_of
+from stages.detectors.compare import Comparison, Learner, Painted, as_bytes, enlarged, reduced, share_of
 from stages.detectors.interface import CompareConfig
 from stages.types import UserError
 from tests.reference.floors import gaussian_map
@@ -39,20 +40,31 @@ def _cuts(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((count, 8, 8)).repeat(8, 1).repeat(8, 2) < 0.3
 
 
-def _maps(config: Config, test: Painted, count: int = 40, cut: bool = False) -> np.ndarray:
-    images, restorations = _pairs(count, 0)
-    cuts = _cuts(count, 0)
-    arrays = fit(
-        lambda rows: Painted(images[rows], restorations[rows], cuts[rows] if cut else None), count, extract, config
-    )
-    return np.stack(Comparison(arrays, extract, config).maps(test))
+def _maps(config: Config, test: Painted, counts: tuple[int, ...] = (40,), cut: bool = False) -> np.ndarray:
+    """`counts`: of the images that are learnt from, so many at a time."""
+    images, restorations = _pairs(sum(counts), 0)
+    cuts = _cuts(sum(counts), 0) if cut else None
+    learner, start = Learner(extract, config), 0
+    for count in counts:
+        learner.add(
+            partial(_painted, *(None if one is None else one[start:] for one in (images, restorations, cuts))), count
+        )
+        start += count
+    return np.stack(Comparison(learner.arrays(), extract, config).maps(test))
+
+
+def _painted(images: np.ndarray, restorations: np.ndarray, cuts: np.ndarray | None, rows: np.ndarray) -> Painted:
+    return Painted(images[rows], restorations[rows], None if cuts is None else cuts[rows])
 
 
 @pytest.mark.parametrize("distance", [0, 1])
-@pytest.mark.parametrize("cut", [False, True])
-def test_the_map_is_the_distance_of_what_restoration_and_surroundings_do_not_predict(distance: int, cut: bool) -> None:
+@pytest.mark.parametrize(("cut", "counts"), [(False, (40,)), (True, (40,)), (True, (25, 15))])
+def test_the_map_is_the_distance_of_what_restoration_and_surroundings_do_not_predict(
+    distance: int, cut: bool, counts: tuple[int, ...]
+) -> None:
     (train, restored), (images, restorations) = _pairs(40, 0), _pairs(3, 1)
-    mean = extract(restored).astype(np.float64).mean(0)
+    first = counts[0]  # what predicts is learnt from them
+    mean = extract(restored[:first]).astype(np.float64).mean(0)
 
     def inputs(images: np.ndarray, restorations: np.ndarray, cuts: np.ndarray) -> np.ndarray:
         features, told = extract(images).astype(np.float64), extract(restorations).astype(np.float64) - mean
@@ -69,12 +81,12 @@ def test_the_map_is_the_distance_of_what_restoration_and_surroundings_do_not_pre
         return rows
 
     x, outputs = inputs(train, restored, _cuts(40, 0)), extract(train).astype(np.float64)
-    x0, y0 = (x - x.mean(0)).reshape(-1, x.shape[-1]), (outputs - outputs.mean(0)).reshape(-1, 5)
+    x0, y0 = ((of[:first] - of[:first].mean(0)).reshape(-1, of.shape[-1]) for of in (x, outputs))
     # least squares with rows that stand for the ridge
     ridge = np.diag(np.sqrt(surroundings.RIDGE * (x0**2).sum(0)))
     prediction = np.linalg.lstsq(np.vstack([x0, ridge]), np.vstack([y0, np.zeros((len(ridge), 5))]), rcond=None)[0]
     given = Painted(images, restorations, _cuts(3, 1) if cut else None)
-    found = _maps(_config(surroundings=distance), given, cut=cut)
+    found = _maps(_config(surroundings=distance), given, counts, cut)
     left = extract(images) - inputs(images, restorations, _cuts(3, 1)) @ prediction
     for plane, one in zip(found, left, strict=True):
         expected = gaussian_map(outputs - x @ prediction, one, compare.SHRINKAGE, compare.RIDGE, compare.SMOOTHING)
@@ -99,10 +111,11 @@ def test_an_image_gets_the_same_beside_others() -> None:
 
 def test_one_image_and_equal_images_do_not_break_it() -> None:
     config = _config(surroundings=1)
-    assert np.isfinite(_maps(config, Painted(*_pairs(1, 1)), count=1)).all()
+    assert np.isfinite(_maps(config, Painted(*_pairs(1, 1)), counts=(1,))).all()
     flat = np.full((3, 64, 64, 3), 9, np.uint8)
-    arrays = fit(lambda rows: Painted(flat[rows], flat[rows]), 3, extract, config)
-    assert np.isfinite(Comparison(arrays, extract, config).maps(Painted(*_pairs(1, 1)))[0]).all()
+    learner = Learner(extract, config)
+    learner.add(partial(_painted, flat, flat, None), 3)
+    assert np.isfinite(Comparison(learner.arrays(), extract, config).maps(Painted(*_pairs(1, 1)))[0]).all()
 
 
 def test_parameters_and_what_is_missing() -> None:
@@ -117,10 +130,10 @@ def test_parameters_and_what_is_missing() -> None:
         seen.append(pictures.shape[1])
         return extract(enlarged(pictures, 64))
 
-    fit(lambda rows: Painted(enlarged(images[rows], 128), restorations[rows]), 4, watched, _config(compare_side=128))
+    Learner(watched, _config(compare_side=128)).add(partial(_painted, enlarged(images, 128), restorations, None), 4)
     assert set(seen) == {128}
     with pytest.raises(UserError, match="ImageNet CNN"):
-        fit(lambda rows: test, 2, None, _config())
+        Learner(None, _config())
 
 
 def test_the_share_of_a_cell_that_pixels_cover() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.detectors.compare import Normals
 from stages.detectors.ear import restore as module
 from stages.detectors.ear.hint import NO_HINT, mosaic
 from stages.detectors.ear.restore import Masked, Recovery, as_tensor, restore, restored, scale_errors, scales_of
@@ -136,11 +137,13 @@ def test_mean_and_spread_are_those_of_the_maps_and_restorations_are_kept() -> No
         restore(network, as_tensor(i[None]), torch.from_numpy(m)[None, None], 4)
         for i, m in zip(data.images, data.masks, strict=True)
     ]
-    normal, pictures = restored(network, data, 4)
+    normals = Normals(data.images.shape[1])
+    pictures = restored(network, data, 4, normals)
+    normal = normals.named("of.")
     for kind in ("ssim", "msgms"):
         maps = [differences[kind].numpy() for _, differences in found]
-        np.testing.assert_allclose(normal[kind].mean, np.mean(maps, 0), atol=1e-6)
-        np.testing.assert_allclose(normal[kind].spread, np.std(maps, 0), atol=1e-5)
-        assert normal[kind].mean.dtype == normal[kind].spread.dtype == np.float32
+        np.testing.assert_allclose(normal[f"of.{kind}.mean"], np.mean(maps, 0), atol=1e-6)
+        np.testing.assert_allclose(normal[f"of.{kind}.spread"], np.std(maps, 0), atol=1e-5)
+        assert {one.dtype for one in normal.values()} == {np.dtype(np.float32)}
     for picture, (restoration, _) in zip(pictures, found, strict=True):
         assert np.abs(picture / 255 - restoration[0].permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6

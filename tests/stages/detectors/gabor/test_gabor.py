@@ -13,7 +13,7 @@ from stages.types import Fitted, Samples, ScoreMap
 from tests.reference.floors import gabor_features, gabor_map
 
 SIDE = 32
-SMALL = GaborConfig(image_side=SIDE, grid=4)
+SMALL = GaborConfig(image_side=SIDE, grid=4, fit_on="train")
 
 
 def pictures(count: int, seed: int = 0, side: int = SIDE) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_a_filter_answers_its_own_wave_and_no_brightness() -> None:
 def test_a_scratch_stands_out_where_it_is() -> None:
     images = pictures(2, seed=3, side=64)
     images[1, 40:44, 8:24] = 255
-    config = GaborConfig(image_side=64, grid=8, smoothing=0.5)
+    config = GaborConfig(image_side=64, grid=8, smoothing=0.5, fit_on="train")
     good, bad = scored(images, config)
     assert bad.image_score > 2 * good.image_score
     y, x = np.unravel_index(bad.anomaly_map.argmax(), (8, 8))

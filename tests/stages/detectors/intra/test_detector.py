@@ -205,12 +205,12 @@ def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fi
         assert np.array_equal(c.pictures["restoration"], a.pictures["restoration"])
 
 
-def test_mean_and_spread_are_those_of_the_training_images(fitted: Fitted) -> None:
+def test_mean_and_spread_are_those_of_all_normal_images(fitted: Fitted) -> None:
     network = load(fitted.arrays, TINY)
     for kind in PIXEL_KINDS:
         maps = [
             difference_map(torch.from_numpy(image).float() / 255, inpaint(network, image, TINY, "cpu"), kind, 3).numpy()
-            for image in TRAIN.images[:]
+            for image in (*TRAIN.images[:], *VALIDATION.images[:])
         ]
         assert np.allclose(fitted.arrays[f"{kind}.mean"], np.mean(maps, axis=0), atol=1e-6)
         assert np.allclose(fitted.arrays[f"{kind}.spread"], np.std(maps, axis=0), atol=1e-5)

@@ -20,7 +20,9 @@ def scored(config: KnnConfig, model: Fitted, given: Samples) -> list[ScoreMap]:
 
 
 def test_the_map_holds_smoothed_distances_to_the_nearest_training_feature() -> None:
-    config = KnnConfig(image_side=SIDE, features="raw", compare_features=False, neighbours=2, smoothing=0.7)
+    config = KnnConfig(
+        image_side=SIDE, features="raw", compare_features=False, neighbours=2, smoothing=0.7, fit_on="train"
+    )
     train, test = samples(24, 0).raw.astype(np.float64), samples(2, 2)
     flat = train.reshape(-1, 6)
     flat = flat / flat.std(0)

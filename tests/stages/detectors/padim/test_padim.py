@@ -44,7 +44,9 @@ def scored(config: PadimConfig, model: Fitted, given: Samples) -> list[ScoreMap]
 @pytest.mark.parametrize("kind", ["imagenet", "raw"])
 @pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
 def test_map_equals_a_gaussian_per_position(kind: str, shrinkage: float) -> None:
-    config = PadimConfig(features=kind, compare_features=False, image_side=SIDE, shrinkage=shrinkage, ridge=0.01)
+    config = PadimConfig(
+        features=kind, compare_features=False, image_side=SIDE, shrinkage=shrinkage, ridge=0.01, fit_on="train"
+    )
     train, test = samples(24, 0), samples(3, 2)
 
     def of(given: Samples) -> np.ndarray:
@@ -70,7 +72,7 @@ def test_kinds_are_compared_and_each_is_what_it_would_be_alone() -> None:
 
 
 def test_fit_on_validation_too_and_smoothing_and_ridge_change_the_map() -> None:
-    base = PadimConfig(image_side=SIDE, compare_features=False)
+    base = PadimConfig(image_side=SIDE, compare_features=False, fit_on="train")
     first = scored(base, fitted(base), samples(2, 2))[0].anomaly_map
     for changes in (
         {"fit_on": "train_and_validation"},

@@ -11,7 +11,7 @@ from stages.types import Fitted, Samples, ScoreMap
 from tests.reference.floors import pca_errors
 
 SIDE = 12
-SMALL = PcaConfig(image_side=SIDE, components=5)
+SMALL = PcaConfig(image_side=SIDE, components=5, fit_on="train")
 
 
 def pictures(count: int, seed: int = 0, side: int = SIDE) -> np.ndarray:
@@ -36,7 +36,7 @@ def scored(images: np.ndarray, config: PcaConfig = SMALL, model: Fitted | None =
 
 @pytest.mark.parametrize("components", [1, 5, 19])
 def test_equals_a_full_decomposition(components: int) -> None:
-    config, test = PcaConfig(image_side=SIDE, components=components), pictures(4, seed=1)
+    config, test = PcaConfig(image_side=SIDE, components=components, fit_on="train"), pictures(4, seed=1)
     expected = pca_errors(pictures(20), test, components)
     for found, errors in zip(scored(test, config), expected, strict=True):
         assert np.allclose(found.anomaly_map, errors.reshape(SIDE, SIDE), rtol=2e-2, atol=2e-3)
@@ -96,7 +96,7 @@ def test_every_parameter_changes_something() -> None:
 
 
 def test_fewer_images_than_components() -> None:
-    model = fitted(PcaConfig(image_side=SIDE, components=150), train=8)
+    model = fitted(PcaConfig(image_side=SIDE, components=150, fit_on="train"), train=8)
     assert model.metrics["components"] == 7
     alone = fitted(train=1)
     assert alone.metrics["components"] == 0

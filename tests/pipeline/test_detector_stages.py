@@ -1,0 +1,79 @@
+"""Stages `train` and `infer` of a small project: whose model says what of which image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline import paths
+from pipeline.params import Params, load_params
+from pipeline.stage_io.detectors import HELD_OUT, infer, samples_of, train
+from pipeline.stage_io.download import download
+from pipeline.stage_io.inputs import inputs
+from pipeline.stage_io.rows import read_manifest, rows_of
+from pipeline.stage_io.saving import load_fitted
+from stages.array_store import StoredRows
+from stages.detectors.pca import detector
+from stages.types import ScoreMap, UserError
+
+
+def run(fit_on: str) -> Params:
+    drawn = {"source": "synthetic", "categories": ["tile"], "synthetic": {"normals": 120, "defects": 4, "side": 32}}
+    content = {"data": drawn, "detectors": ["pca"], "compute": {"device": "cpu"}}
+    paths.PARAMS.write_text(yaml.safe_dump(content | {"pca": {"image_side": 32, "fit_on": fit_on}}))
+    params = load_params()
+    download(params)
+    inputs(params)
+    train(params, "tile", "pca")
+    infer(params, "tile", "pca")
+    return params
+
+
+def judged(params: Params) -> tuple[pd.DataFrame, StoredRows, list[ScoreMap]]:
+    """What `infer` wrote, and what the model that `train` wrote says of the same images."""
+    manifest, config = read_manifest(), params.detector("pca")
+    rows = rows_of(manifest, "tile", "validation", "test")
+    samples = samples_of(manifest, rows, config, frozenset(), "cpu")
+    fitted, _ = load_fitted(paths.model("tile", "pca"))
+    folder = paths.maps("tile", "pca")
+    return (
+        pd.read_parquet(folder / "scores.parquet"),
+        StoredRows(folder / "maps.zarr"),
+        list(detector.score(fitted, samples, config, "cpu")),
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_validation_images_keep_what_they_got_before_the_model_learnt_from_them(project: Path) -> None:
+    alone = judged(run("train"))
+    assert not (paths.model("tile", "pca") / HELD_OUT).exists()
+    table, maps, says = judged(run("train_and_validation"))
+    held_out = (table["split"] == "validation").to_numpy()
+    assert 0 < held_out.sum() < len(table)
+    assert (table["path"] == alone[0]["path"]).all()
+    for i, known in enumerate(held_out):
+        own = (alone[2] if known else says)[i]  # the model of training images, or the one that judges others
+        other = (says if known else alone[2])[i]
+        assert table["image_score"].iloc[i] == own.image_score != other.image_score
+        assert maps[i].tobytes() == own.anomaly_map.tobytes() != other.anomaly_map.tobytes()
+
+
+def test_a_model_of_other_validation_images_is_refused(project: Path) -> None:
+    params = run("train_and_validation")
+    before = (paths.maps("tile", "pca") / "scores.parquet").read_bytes()
+    manifest = read_manifest()
+    held_out = np.flatnonzero(manifest["split"] == "validation")
+    manifest.drop(index=int(held_out[0])).reset_index(drop=True).to_parquet(paths.MANIFEST)
+    wrong = f"validation images: {len(held_out)} in .*pca, {len(held_out) - 1} in .*; stage train@tile-pca is out of"
+    with pytest.raises(UserError, match=wrong):
+        infer(params, "tile", "pca")
+    assert (paths.maps("tile", "pca") / "scores.parquet").read_bytes() == before
