@@ -19,7 +19,9 @@ def git(folder: Path, *arguments: str) -> str:
     """
     done = raw(folder, *arguments)
     if done.returncode:
-        words = (_text(done.stderr) or _text(done.stdout) or "it said nothing").splitlines()[-1]
+        words = (
+            _text(done.stderr) or _text(done.stdout) or f"exit code {done.returncode}, and it said nothing"
+        ).splitlines()[-1]
         raise UserError(f"git {arguments[0]} in {folder}: {words}")
     return _text(done.stdout)
 

@@ -202,7 +202,7 @@ class Worktree:
         folder = root or self.folder
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            words = lines(done.stderr) or lines(done.stdout) or ["it said nothing"]
+            words = lines(done.stderr) or lines(done.stdout) or [f"exit code {done.returncode}, and it said nothing"]
             raise UserError(f"dvc {arguments[0]} in {folder}: {words[0].removeprefix('ERROR: ')}")
         return done.stdout.strip()
 

@@ -134,7 +134,7 @@ def test_the_graph_of_intra_paints_some_windows_at_a_time() -> None:
 
 
 def test_pca_of_a_single_image_has_no_components() -> None:
-    config = CONFIGS["pca"](**SMALL["pca"])
+    config = CONFIGS["pca"](**{**SMALL["pca"], "fit_on": "train"})
     fitted = detector("pca").fit(samples(1, 0, 32), samples(1, 1, 32), config, 0, Session())
     assert fitted.info["components"] == 0
     images = samples(1, 2, 32)
