@@ -200,7 +200,7 @@ def _training_images(params: Params, root: Path) -> dict[str, Any]:
     import pandas as pd
 
     manifest = pd.read_parquet(root / paths.MANIFEST)
-    manifest = manifest[(manifest["split"] == "train") & (manifest["label"] == 0)]
+    manifest = manifest[manifest["split"].isin(["train", "validation"]) & (manifest["label"] == 0)]
     found = {}
     for category in params.data.categories:
         chosen = manifest[manifest["category"] == category]

@@ -359,7 +359,7 @@ def export(
     the inputs, the threshold, and which weights, parameters and commit it comes from. [cyan]fused[/cyan] takes the
     outputs of the others.
 
-    Before a file is written, up to 16 validation and test images are scored both by ONNX Runtime and by our own code.
+    Before a file is written, up to 16 test images are scored both by ONNX Runtime and by our own code.
     Scores and maps must agree within [cyan]--tolerance[/cyan], and no decision may differ; else no file is left and the
     exit code is 1.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.folds import summarised
+from tests.benchmarks.folds import measure, summarised
 from tests.conftest import ROOT
 
 SUMMARY = {
@@ -65,6 +65,15 @@ def test_quick(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
     assert all(value > 0 or name.startswith(signed) for name, value in content["summary"].items())
     assert content["rows"]
     assert content["machine"]
+
+
+def test_folds_of_one_data_set_are_of_one_commit(tmp_path: Path) -> None:
+    file = tmp_path / "folds.json"
+    rows = [{"data": "tiny", "fold": 0, "commit": "abc", "processor": "", "image_auroc": {}, "added_by": {}}]
+    file.write_text(json.dumps({"rows": rows}))
+    with pytest.raises(SystemExit, match="holds folds of commit abc"):
+        measure(file, {"tiny": {}}, (0, 1), ROOT)
+    assert json.loads(file.read_text()) == {"rows": rows}
 
 
 def test_folds_compares_with_padim_in_the_same_fold() -> None:

@@ -51,7 +51,7 @@ def audit(category: str, found: Values) -> Audit:
         words=_words(found),
         pairs=[_pair(row) for row in pairs[:SHOWN].to_dict("records")],
         suspects=[_suspect(row) for row in chosen[:SHOWN].to_dict("records")],
-        where=drawn(where, f"{category}: good training images that look most like defects, with maps of where")
+        where=drawn(where, f"{category}: good images to learn from that look most like defects, with maps of where")
         if where.exists() and len(chosen)
         else None,
     )

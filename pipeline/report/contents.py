@@ -124,6 +124,6 @@ def _cases_words(category: str, count: int) -> str:
 
 def _suspects_words(found: dict[str, Any], shown: int) -> str:
     if found["suspects"] is None:
-        return "No image can be judged without a model that has not seen it: that takes two groups of training images."
-    said = f"{counted(found['suspects'], 'good training image is', 'good training images are')} suspect"
+        return "No image can be judged without a model that has not seen it: that takes two groups of good images."
+    said = f"{counted(found['suspects'], 'good image to learn from is', 'good images to learn from are')} suspect"
     return f"{said}; the strangest {shown} are shown." if 0 < shown < found["suspects"] else f"{said}."

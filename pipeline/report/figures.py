@@ -137,7 +137,8 @@ def _promise(metrics: Metrics) -> str:
         return f"There are no thresholds: {values['threshold_note']}."
     return (
         f"Thresholds are set on {counted(values['n_validation'], 'good calibration image')}. They promise that at most "
-        f"{percent(values['overkill_bound'])} of good parts are rejected, if these come from the same lots."
+        f"{percent(values['overkill_bound'])} of good parts are rejected, if these come from the same lots and the "
+        "model does not know the calibration images; one that has learnt from them since rejects fewer, as a rule."
     )
 
 

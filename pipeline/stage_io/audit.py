@@ -1,4 +1,4 @@
-"""Stage `audit`: near-duplicates across the splits, and good training images that look like defects."""
+"""Stage `audit`: near-duplicates across the splits, and good images to learn from that look like defects."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from stages.types import Subset
 
 ACROSS = (("validation", ("train",)), ("test", ("train", "validation")))
 """Images of a split that ought to be new, and the splits that came before it."""
+LEARNT = ("train", "validation")
+"""Splits from whose good images detectors learn."""
 SHOWN, SHOWN_SIDE = 8, 192
 """Rows of a picture, and the side of its images in pixels."""
 
@@ -31,15 +33,15 @@ def audit(params: Params) -> None:
     with output(paths.AUDIT) as folder:
         for category in params.data.categories:
             close = _pairs(params, manifest, category)
-            train = rows_of(manifest, category, "train", label=0)
-            tokens = Subset(StoredRows(paths.FEATURES / "tokens.zarr"), train)
-            groups = manifest["group"].to_numpy()[train].tolist()
+            good = rows_of(manifest, category, *LEARNT, label=0)
+            tokens = Subset(StoredRows(paths.FEATURES / "tokens.zarr"), good)
+            groups = manifest["group"].to_numpy()[good].tolist()
             strange = suspicion(tokens, groups, params.audit, params.seed)
-            listed = _suspects(manifest, train, strange, params.audit.suspect)
+            listed = _suspects(manifest, good, strange, params.audit.suspect)
             found[category] = _summary(params, manifest, category, close, listed)
             _draw_pairs(folder / f"twins-{category}.png", manifest, close, category)
             if strange is not None:
-                _draw_suspects(folder / f"suspects-{category}.png", manifest, train, strange, category)
+                _draw_suspects(folder / f"suspects-{category}.png", manifest, good, strange, category)
             pairs.append(close)
             suspects.append(listed)
             print(f"audit: {category}: {_in_words(found[category])}")
@@ -78,17 +80,16 @@ def _pairs(params: Params, manifest: pd.DataFrame, category: str) -> pd.DataFram
     return table.sort_values(["different_bits", "similarity", "row"], ascending=[True, False, True], ignore_index=True)
 
 
-def _suspects(
-    manifest: pd.DataFrame, train: NDArray[np.int64], strange: Suspicion | None, limit: float
-) -> pd.DataFrame:
-    """One row a good training image, the strangest first."""
+def _suspects(manifest: pd.DataFrame, good: NDArray[np.int64], strange: Suspicion | None, limit: float) -> pd.DataFrame:
+    """One row a good image to learn from, the strangest first."""
     if strange is None:
-        return pd.DataFrame(columns=["row", "category", "group", "score", "deviation", "suspect"])
+        return pd.DataFrame(columns=["row", "category", "group", "split", "score", "deviation", "suspect"])
     table = pd.DataFrame(
         {
-            "row": train,
-            "category": manifest["category"].to_numpy()[train],
-            "group": manifest["group"].to_numpy()[train],
+            "row": good,
+            "category": manifest["category"].to_numpy()[good],
+            "group": manifest["group"].to_numpy()[good],
+            "split": manifest["split"].to_numpy()[good],
             "score": strange.scores.round(4),
             "deviation": strange.deviation.round(3),
             "suspect": strange.deviation > limit,
@@ -123,8 +124,8 @@ def _in_words(found: dict[str, Any]) -> str:
     return (
         f"{near['test']} of {counts['test']} good test images and {near['validation']} of {counts['validation']} "
         f"for calibration have a near-duplicate in an earlier split; "
-        f"{found['suspects'] if found['suspects'] is not None else 'no'} of {counts['train']} good training images are "
-        "suspect"
+        f"{found['suspects'] if found['suspects'] is not None else 'no'} of {sum(counts[split] for split in LEARNT)} "
+        "good images to learn from are suspect"
     )
 
 
@@ -156,11 +157,11 @@ def _draw_pairs(path: Path, manifest: pd.DataFrame, pairs: pd.DataFrame, categor
 
 
 def _draw_suspects(
-    path: Path, manifest: pd.DataFrame, train: NDArray[np.int64], strange: Suspicion, category: str
+    path: Path, manifest: pd.DataFrame, good: NDArray[np.int64], strange: Suspicion, category: str
 ) -> None:
     cases = []
     for i in np.argsort(-strange.deviation, kind="stable")[:SHOWN].tolist():
-        name = manifest["path"].to_numpy()[train[i]].rpartition("/")[2]
+        name = manifest["path"].to_numpy()[good[i]].rpartition("/")[2]
         caption = f"{name}\n{strange.deviation[i]:.1f} deviations\nfrom the median"
-        cases.append(plots.Case(_image(manifest, train[i]), strange.maps[i], caption))
-    plots.draw_gallery(cases, f"{category}: good training images that look most like defects", path)
+        cases.append(plots.Case(_image(manifest, good[i]), strange.maps[i], caption))
+    plots.draw_gallery(cases, f"{category}: good images to learn from that look most like defects", path)

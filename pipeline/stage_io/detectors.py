@@ -24,6 +24,7 @@ from stages.item_cache import Item, code_version, item_key
 from stages.types import Extract, Samples, ScoreMap, Subset, UserError
 
 BATCH = 64
+"""Images scored at a time: for each batch the detector's networks and Gaussians are made anew."""
 HELD_OUT = "held_out.safetensors"
 SHARED = (
     "stages.backbone.imagenet",
@@ -57,13 +58,17 @@ def train(params: Params, category: str, name: str) -> None:
     with output(paths.model(category, name)) as folder, training(curves, folder / "curves", device, key) as session:
         fitted = detector.fit(parts[0], parts[1], config, params.seed, session)
         save_fitted(folder, fitted)
-        _save_items(folder / HELD_OUT, [_item(one) for one in fitted.held_out])
+        if fitted.held_out:
+            _save_items(folder / HELD_OUT, parts[1].ids, [_item(one) for one in fitted.held_out])
 
 
 def infer(params: Params, category: str, name: str) -> None:
     """data/maps/CATEGORY/NAME: maps.zarr, scores.parquet and pictures of the validation and test images.
 
     Validation images have what they got in training where the model has learnt from them since.
+
+    Raises:
+        UserError: it has learnt from other validation images.
     """
     from stages.torch_setup import device_named
 
@@ -71,12 +76,13 @@ def infer(params: Params, category: str, name: str) -> None:
     fitted, digest = load_fitted(paths.model(category, name))
     needs, device = detector.needs(config), device_named(params.compute.device)
     rows = rows_of(manifest, category, "validation", "test")
-    held_out = _load_items(paths.model(category, name) / HELD_OUT)
-    known = (manifest["split"].to_numpy()[rows] == "validation") & (len(held_out) > 0)
-    if known.sum() != len(held_out):
+    ids = manifest["sha256"].to_numpy()[rows]
+    known = (manifest["split"].to_numpy()[rows] == "validation") & (config.fit_on == "train_and_validation")
+    held_out = _load_items(paths.model(category, name) / HELD_OUT) if known.any() else {}
+    if missing := [one for one in ids[known] if one not in held_out]:
         raise UserError(
-            f"validation images: {len(held_out)} in {paths.model(category, name)}, {known.sum()} in {paths.MANIFEST};"
-            f" stage train@{category}-{name} is out of date, `burnish run` brings it up to date"
+            f"{paths.model(category, name)} does not know {len(missing)} of {known.sum()} validation images: stage"
+            f" train@{category}-{name} is out of date, `burnish run` brings it up to date"
         )
     samples = samples_of(manifest, rows[~known], config, needs, device)
     cache = open_cache(params.compute)
@@ -90,7 +96,8 @@ def infer(params: Params, category: str, name: str) -> None:
 
     shown, at = bar(f"infer {category} {name}", len(keys))
     with shown, output(paths.maps(category, name)) as folder:
-        items = _in_turn(known, held_out, cache.map(keys, compute, BATCH, at))
+        computed = cache.map(keys, compute, BATCH, at)
+        items = (held_out[one] if kept else next(computed) for one, kept in zip(ids, known, strict=True))
         scores = _write_items(folder, items, len(rows))
         table = manifest.iloc[rows][["path", "sha256", "split", "label", "defect_type", "mask_path"]].reset_index(
             drop=True
@@ -109,30 +116,25 @@ def _item(scored: ScoreMap) -> Item:
     }
 
 
-def _save_items(path: Path, items: Sequence[Item]) -> None:
-    """One file of images' items, stacked; none of no images."""
+def _save_items(path: Path, ids: Sequence[str], items: Sequence[Item]) -> None:
+    """One file of images' items, stacked, and of their digests."""
     from safetensors.numpy import save_file
 
-    if items:
-        save_file({name: np.stack([item[name] for item in items]) for name in items[0]}, path)
+    digests = np.array([list(bytes.fromhex(one)) for one in ids], np.uint8)  # (N, 32)
+    stacked = {name: np.stack([item[name] for item in items]) for name in items[0]}
+    # what is stacked may lie in another order in memory, which safetensors would write as it lies
+    save_file({name: np.ascontiguousarray(values) for name, values in {"sha256": digests, **stacked}.items()}, path)
 
 
-def _load_items(path: Path) -> list[Item]:
-    """What `_save_items` wrote; nothing where it wrote nothing."""
+def _load_items(path: Path) -> dict[str, Item]:
+    """What `_save_items` wrote, by digest; nothing where it wrote nothing."""
     from safetensors.numpy import load_file
 
     if not path.exists():
-        return []
+        return {}
     stacked = load_file(path)
-    return [{name: values[i] for name, values in stacked.items()} for i in range(len(stacked["image_score"]))]
-
-
-def _in_turn(known: NDArray[np.bool_], held_out: Sequence[Item], computed: Iterator[Item]) -> Iterator[Item]:
-    """Of each image: the next that is held out where it is known, else the next that is computed."""
-    kept = iter(held_out)
-    for one in known:
-        yield next(kept if one else computed)
-    yield from computed  # nothing; it ends
+    digests = stacked.pop("sha256")
+    return {bytes(one).hex(): {name: of[i] for name, of in stacked.items()} for i, one in enumerate(digests)}
 
 
 def _write_items(folder: Any, items: Iterator[Item], count: int) -> list[dict[str, float]]:

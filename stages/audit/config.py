@@ -10,7 +10,7 @@ from stages.types import Config
 
 
 class AuditConfig(Config):
-    """What counts as a near-duplicate across splits, and what as a suspect among the good training images."""
+    """What counts as a near-duplicate across splits, and what as a suspect among the good images to learn from."""
 
     hash_bits: Annotated[int, Field(ge=0, le=256)] = 24
     """Two images are near-duplicates if their perceptual hashes differ in at most so many of 256 bits; unrelated images
@@ -23,5 +23,5 @@ class AuditConfig(Config):
     channels: Annotated[int, Field(ge=2, le=4096)] = 64
     """Channels, drawn at random, that the search for suspects reads; more find more and cost the square of it."""
     suspect: Annotated[float, Field(gt=0, le=100)] = 3.5
-    """A good training image is suspect if it is stranger than the middle one by so many robust standard deviations
+    """A good image to learn from is suspect if it is stranger than the middle one by so many robust standard deviations
     (median and MAD of the logarithm of its score)."""

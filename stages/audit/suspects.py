@@ -1,4 +1,4 @@
-"""Good training images that look like defects: the first that someone should look at again.
+"""Good images to learn from that look like defects: the first that someone should look at again.
 
 Each image is scored by a model that has not seen its group: at every position a Gaussian of the tokens of the other
 groups' images, and of that the largest Mahalanobis distance (Defard et al., PaDiM, ICPR 2021, section III-B: some

@@ -6,7 +6,7 @@
 sees, and paints, the image reduced to S pixels; features are those of the whole image and of the restoration enlarged
 to its side. A linear map, one for all positions, predicts a cell's features from those of the cells around it and from
 the restoration's, as far as that was painted unseen (`stages.detectors.surroundings`); at each position a Gaussian over
-what it leaves is fitted to training images (`stages.detectors.gaussian`).
+what it leaves is fitted to normal images (`stages.detectors.gaussian`).
 
 Sources: features in place of pixels: Johnson et al., "Perceptual losses", ECCV 2016; the rest is ours.
 
@@ -119,24 +119,30 @@ class Learner:
         self._predicted: dict[str, NDArray[Any]] = {}
         self._sums = Sums()
 
-    def add(self, painted: Callable[[NDArray[np.int64]], Painted], count: int) -> None:
-        """Some images; what surroundings and restoration predict is learnt from the first that are added.
+    def add(self, images: Rows, restorations: Pictures, unseen: NDArray[Any] | None = None) -> None:
+        """Some images (N, T, T, 3); what surroundings and restoration predict is learnt from the first that are added.
 
         Args:
-            painted: numbers of some of the `count` images -> them.
+            restorations: (N, S, S, 3).
+            unseen: (N, S, S) as in `Painted`.
         """
+
+        def painted(rows: slice | NDArray[np.int64]) -> Painted:
+            return Painted(images[rows], restorations[rows], None if unseen is None else unseen[rows])
+
         if not self._predicted:
-            self._predicted = self._prediction(painted, count)
+            self._predicted = self._prediction(painted, surroundings.few(len(restorations)))
         left = _Left(self._predicted, self._config)
-        for rows in batches(count, BATCH):
-            self._sums.add(np.stack(left(*self._features(painted(np.arange(rows.start, rows.stop))))))
+        for rows in batches(len(restorations), BATCH):
+            self._sums.add(np.stack(left(*self._features(painted(rows)))))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Of all images so far."""
         return self._predicted | self._sums.gaussian(SHRINKAGE, RIDGE).named("compare.")
 
-    def _prediction(self, painted: Callable[[NDArray[np.int64]], Painted], count: int) -> dict[str, NDArray[Any]]:
-        few = surroundings.few(count)
+    def _prediction(
+        self, painted: Callable[[NDArray[np.int64]], Painted], few: NDArray[np.int64]
+    ) -> dict[str, NDArray[Any]]:
         read = [self._features(painted(few[rows])) for rows in batches(len(few), BATCH)]
         images, restorations, shares = (np.concatenate(part) for part in zip(*read, strict=True))
         mean = restorations.mean(axis=0)

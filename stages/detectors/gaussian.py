@@ -24,30 +24,33 @@ _AT_ONCE = 64
 class Sums:
     """Mean and covariance of features at each position, of as many images as are added.
 
-    P * C * C doubles are held, three times that while moments are taken.
+    P * C * C doubles are held, twice that while moments are taken.
     """
 
     def __init__(self) -> None:
-        self._count, self._shape = 0, (0, 0, 0)
+        self.count = 0
+        """Images so far."""
+        self._shape: tuple[int, ...] = (0, 0, 0)
         self._origin, self._total, self._products = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0, 0))
 
     def add(self, block: NDArray[np.floating]) -> None:
         """(B, h, w, C) features of some images."""
         found = block.reshape(len(block), -1, block.shape[-1]).astype(np.float64)  # (B, h, w, C) -> (B, P, C)
-        if self._count == 0:  # sums are taken about the first image, so that nothing cancels
+        if self.count == 0:  # sums are taken about the first image, so that nothing cancels
             self._origin, self._shape = found[0], block.shape[1:]
             self._total = np.zeros_like(self._origin)
             self._products = np.zeros((*self._origin.shape, self._origin.shape[1]))
         centred = (found - self._origin).transpose(1, 0, 2)  # (P, B, C)
         self._total += centred.sum(axis=1)
         self._products += centred.transpose(0, 2, 1) @ centred  # (P, C, C)
-        self._count += len(found)
+        self.count += len(found)
 
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(P, C) mean and (P, C, C) covariance; of one image, zeros."""
-        shift = self._total / self._count
-        covariance = self._products - self._count * shift[:, :, None] * shift[:, None, :]
-        covariance /= max(self._count - 1, 1)
+        shift = self._total / self.count
+        covariance = self.count * shift[:, :, None] * shift[:, None, :]
+        np.subtract(self._products, covariance, out=covariance)  # not a third array: they are large
+        covariance /= max(self.count - 1, 1)
         return self._origin + shift, covariance
 
     def gaussian(self, shrinkage: float, ridge: float) -> Gaussian:

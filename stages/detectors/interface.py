@@ -21,7 +21,8 @@ class DetectorConfig(Config):
     """S: side in pixels of the images that the detector's own model sees."""
     fit_on: Literal["train", "train_and_validation"] = "train_and_validation"
     """Normal images from which the model that judges others learns what is normal. Validation images, which set the
-    threshold, are judged by a model of training images alone in any case, and no network is trained on them."""
+    threshold, are judged by a model of training images alone in any case, and no network is trained on them, nor what
+    predicts features from their surroundings, nor EAR's memory for its masks."""
 
     @property
     def input_side(self) -> int:

@@ -34,7 +34,7 @@ class Memory:
     features: NDArray[np.float16]
     """(M, C) as they came."""
     owners: NDArray[np.int32]
-    """(M,) index of the training image that a feature comes from."""
+    """(M,) index of the image that a feature comes from, in the order in which they came."""
     centre: NDArray[np.float32]
     """(C,) mean over the memory."""
     spread: NDArray[np.float32]

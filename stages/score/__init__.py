@@ -10,7 +10,7 @@
 | `fpr_at_95tpr` | lowest false-positive rate that finds at least 95 % of the defects |
 | `threshold` | deployed threshold, from good validation images alone; an image above it is rejected |
 | `threshold_note` | why the target overkill cannot be promised; null where it can |
-| `overkill_bound` | chance, at most, that a new good image is rejected (exchangeable images) |
+| `overkill_bound` | chance, at most, that a new good image is rejected (exchangeable images, the same model) |
 | `escape_rate`, `escape_rate_ci` | share of test defects passed at that threshold; [lo, hi] by Wilson |
 | `overkill_rate`, `overkill_rate_ci` | share of normal test images rejected at that threshold; [lo, hi] by Wilson |
 | `pixel_auroc`, `aupro` | pixel metrics over the images whose truth is known |

@@ -35,7 +35,7 @@ def evaluate(
         scores: N image scores of the test split, higher = more anomalous.
         labels: N, 1 = defect, 0 = normal.
         defect_types: N names; None or "" for a defect of unnamed type and for normal images.
-        validation_scores: of good images that the detector was not fitted on; they alone set the threshold.
+        validation_scores: of good images, by a model that was not fitted on them; they alone set the threshold.
         maps, masks: N anomaly maps (H', W') and N masks (H, W), read once, one at a time. A mask of None or without
             defective pixels means: all good for a normal image, unknown for a defect, which pixel metrics leave out.
 

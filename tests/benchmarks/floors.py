@@ -94,13 +94,13 @@ def remembered(extract: Extract) -> Extract:
 def fold_auroc(
     method: Detector, config: DetectorConfig, part: Part, images: NDArray[np.uint8], extract: Extract | None, fold: int
 ) -> float:
-    """Fit on the fold's train and validation images, score its test images."""
+    """Fit on the fold's train and validation images together, score its test images."""
     splits = np.array([split_of(fold, g, not bad) for g, bad in zip(part.groups, part.defect, strict=True)])
-    train, validation, test = (
+    good, test = (
         Samples([str(i) for i in rows], images[rows], imagenet=extract)
-        for rows in (np.flatnonzero(splits == name) for name in ("train", "validation", "test"))
+        for rows in map(np.flatnonzero, (splits != "test", splits == "test"))
     )
-    fitted = method.fit(train, validation, config, 0, Session())
+    fitted = method.fit(good, good, config, 0, Session())  # what is held out is not asked for
     scores = np.array([one.image_score for one in method.score(fitted, test, config, "cpu")])
     counts = curve(scores, part.defect[splits == "test"])
     return float(auroc(counts.tp, counts.fp))
@@ -110,7 +110,7 @@ def measure(parts: dict[str, Part], configs: dict[str, dict[str, Any]], folds: i
     rows = []
     for category, part in parts.items():
         for name, changes in configs.items():
-            config = CONFIGS[name](**{**changes, "fit_on": "train_and_validation"})
+            config = CONFIGS[name](**{**changes, "fit_on": "train"})
             images, extract = part.images(config.image_side), None
             if isinstance(config, ImageNetConfig):
                 extract = remembered(extractor(config.network, config.patch, "cpu"))

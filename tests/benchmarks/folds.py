@@ -4,10 +4,10 @@ the same fold, and what each adds to `fused`.
     python -m tests.benchmarks.folds --json FILE [--quick] [--tiles FOLDER] [--only elpv tiles] [--folds 0 1 2 3 4]
 
 Committed code with its default parameters, in a clone; one thread a process, so that the figures do not depend on the
-number of cores. FILE is written after every fold, and folds that it holds are not run again; the README's tables
-are of tests/benchmarks/folds.json. Intervals: the mean of the folds' own (95 %, bootstrap over test images). The folds
-share all defects and some good images, so the mean of five is not five times as sure as one; that of fully dependent
-folds would have this interval, any other a smaller.
+number of cores. FILE is written after every fold, and folds that it holds are not run again; folds of one data set are
+of one commit. The README's tables are of tests/benchmarks/folds.json. Intervals: the mean of the folds' own (95 %,
+bootstrap over test images). The folds share all defects and some good images, so the mean of five is not five times as
+sure as one; that of fully dependent folds would have this interval, any other a smaller.
 
 `--tiles`: the folder that holds MT_Free and the defect folders. `--quick`: the tests' tiny project, one fold.
 """
@@ -158,6 +158,11 @@ def measure(file: Path, sets: dict[str, dict[str, Any]], folds: tuple[int, ...],
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=project, capture_output=True, text=True, check=True
     ).stdout.strip()
+    if others := {row["commit"] for row in rows if row["data"] in sets} - {commit}:
+        raise SystemExit(
+            f"{file} holds folds of commit {', '.join(sorted(others))}, and {project} is at {commit}: check that out"
+            " there, or name another file"
+        )
     for name, changes in sets.items():
         for fold in folds:
             if any((row["data"], row["fold"]) == (name, fold) for row in rows):

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline import paths
 from pipeline.params import Params, load_params
-from pipeline.stage_io.detectors import HELD_OUT, infer, samples_of, train
+from pipeline.stage_io.detectors import HELD_OUT, _load_items, _save_items, infer, samples_of, train
 from pipeline.stage_io.download import download
 from pipeline.stage_io.inputs import inputs
 from pipeline.stage_io.rows import read_manifest, rows_of
@@ -67,13 +67,51 @@ def test_validation_images_keep_what_they_got_before_the_model_learnt_from_them(
         assert maps[i].tobytes() == own.anomaly_map.tobytes() != other.anomaly_map.tobytes()
 
 
-def test_a_model_of_other_validation_images_is_refused(project: Path) -> None:
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_model_that_does_not_know_the_validation_images_is_refused(project: Path, gone: bool) -> None:
     params = run("train_and_validation")
     before = (paths.maps("tile", "pca") / "scores.parquet").read_bytes()
     manifest = read_manifest()
     held_out = np.flatnonzero(manifest["split"] == "validation")
-    manifest.drop(index=int(held_out[0])).reset_index(drop=True).to_parquet(paths.MANIFEST)
-    wrong = f"validation images: {len(held_out)} in .*pca, {len(held_out) - 1} in .*; stage train@tile-pca is out of"
-    with pytest.raises(UserError, match=wrong):
+    if gone:
+        (paths.model("tile", "pca") / HELD_OUT).unlink()
+    else:
+        manifest.loc[held_out[0], "sha256"] = "0" * 64
+        manifest.to_parquet(paths.MANIFEST)
+    unknown = f"does not know {len(held_out) if gone else 1} of {len(held_out)} validation images: stage train@tile-pca"
+    with pytest.raises(UserError, match=unknown):
         infer(params, "tile", "pca")
     assert (paths.maps("tile", "pca") / "scores.parquet").read_bytes() == before
+
+
+def test_each_validation_image_keeps_its_own_whatever_the_order(project: Path) -> None:
+    params = run("train_and_validation")
+    folder, manifest = paths.maps("tile", "pca"), read_manifest()
+    before = pd.read_parquet(folder / "scores.parquet").set_index("sha256")["image_score"]
+    manifest.iloc[::-1].reset_index(drop=True).to_parquet(paths.MANIFEST)
+    infer(params, "tile", "pca")
+    after = pd.read_parquet(folder / "scores.parquet").set_index("sha256")["image_score"]
+    assert list(after.index) == list(before.index[::-1])
+    assert (after == before[after.index]).all()
+
+
+def test_what_is_kept_comes_back_however_it_lay_in_memory(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    items = [
+        {
+            "image_score": np.asarray(generator.random()),
+            "maps": generator.random((2, 3), np.float32),
+            "picture_restoration": generator.integers(0, 255, (3, 4, 5), np.uint8).transpose(1, 2, 0),
+            "picture_mask": generator.random((4, 4)).astype(np.float16),
+        }
+        for _ in range(3)
+    ]
+    ids = [f"{i:064x}" for i in range(3)]
+    _save_items(tmp_path / HELD_OUT, ids, items)
+    found = _load_items(tmp_path / HELD_OUT)
+    assert list(found) == ids
+    for one, item in zip(found.values(), items, strict=True):
+        assert one.keys() == item.keys()
+        for name, values in item.items():
+            assert one[name].dtype == values.dtype
+            assert np.array_equal(one[name], values), name

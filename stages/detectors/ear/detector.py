@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,14 +30,13 @@ from stages.detectors.compare import (
     Comparison,
     Learner,
     Normals,
-    Painted,
     PixelKind,
     as_bytes,
 )
 from stages.detectors.ear.config import MASK_KINDS, EarConfig, MaskKind
 from stages.detectors.ear.hint import NO_HINT, choose_scale
 from stages.detectors.ear.mask import READ, attention_saliency, mask_of, rarity
-from stages.detectors.ear.restore import Masked, Normal, as_tensor, restore, restored, scale_errors, train
+from stages.detectors.ear.restore import Masked, as_tensor, restore, restored, scale_errors, train
 from stages.detectors.ear.unet import UNet
 from stages.detectors.held_out import with_held_out
 from stages.detectors.nearest import NOBODY, Memory, Search, drawn
@@ -72,7 +70,7 @@ def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, se
     searches = _searches(memories, config, session.device)
     images, held_out = (compare.reduced(one.images, config.image_side) for one in (training, validation))
     seen, unseen = (
-        _Part(one, small, {kind: _masks(one, kind, searches, config, known) for kind in kinds})
+        _Images(one, small, {kind: _masks(one, kind, searches, config, known) for kind in kinds})
         for one, small, known in ((training, images, True), (validation, held_out, False))
     )
     network, history = train(seen.masked(config.mask), unseen.masked(config.mask), config, seed, session)
@@ -90,14 +88,14 @@ def fit(training: Samples, validation: Samples, config: EarConfig, seed: int, se
         "masks_left_out": {kind: _why_left_out(kind, config) for kind in left_out},
     }
     models = (
-        Fitted(_arrays(network, memories) | normal, info={"kinds": list(kinds), "scale": scale}, metrics=metrics)
-        for normal in _normal(network, (seen, unseen), scale, config)
+        Fitted(_arrays(network, memories) | learnt, info={"kinds": list(kinds), "scale": scale}, metrics=metrics)
+        for learnt in _learnt(network, (seen, unseen), scale, config)
     )
     return with_held_out(models, validation, config, session.device, score)
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Images:
     """Some of the normal images."""
 
     samples: Samples
@@ -110,7 +108,9 @@ class _Part:
         return Masked(self.small, self.masks[kind])
 
 
-def _normal(network: UNet, parts: Sequence[_Part], scale: int, config: EarConfig) -> Iterator[dict[str, NDArray[Any]]]:
+def _learnt(
+    network: UNet, parts: Sequence[_Images], scale: int, config: EarConfig
+) -> Iterator[dict[str, NDArray[Any]]]:
     """After each part: what normal images' pixel maps look like under each kind of mask, and `Learner`'s arrays."""
     normals = {kind: Normals(config.image_side) for kind in parts[0].masks}
     learner = Learner(parts[0].samples.imagenet, config) if config.compare == "features" else None
@@ -120,7 +120,7 @@ def _normal(network: UNet, parts: Sequence[_Part], scale: int, config: EarConfig
             pictures = restored(network, part.masked(kind), scale, of)
             arrays |= of.named(f"{kind}.")
             if kind == config.mask and learner is not None:
-                learner.add(partial(_painted, part.samples.images, pictures, part.masks[kind]), len(part.small))
+                learner.add(part.samples.images, pictures, part.masks[kind])
                 arrays |= learner.arrays()
         yield arrays
 
@@ -161,12 +161,6 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
         yield from scored if featured is None else featured.scored(images, scored, cut)
 
 
-def _painted(
-    images: Rows, restorations: NDArray[np.uint8], masks: NDArray[np.bool_], rows: NDArray[np.int64]
-) -> Painted:
-    return Painted(images[rows], restorations[rows], masks[rows])
-
-
 def _scored(
     network: UNet,
     image: NDArray[np.uint8],
@@ -182,8 +176,8 @@ def _scored(
     for kind, mask in masks.items():
         found, differences = restore(network, pixels, torch.from_numpy(mask)[None, None], fitted.info["scale"])
         for by, plane in differences.items():
-            normal = Normal(**_part(fitted, f"{kind}.{by}."))
-            maps[kind, by] = _standardised(plane.numpy(), normal, config)
+            normal = _part(fitted, f"{kind}.{by}.")
+            maps[kind, by] = _standardised(plane.numpy(), normal["mean"], normal["spread"], config)
         restorations[kind] = as_bytes(found[0])
     scores = {at: _top(plane, config.top_fraction) for at, plane in maps.items()}
     return ScoreMap(
@@ -201,12 +195,14 @@ def _scored(
     )
 
 
-def _standardised(difference: NDArray[np.float32], normal: Normal, config: EarConfig) -> NDArray[np.float32]:
+def _standardised(
+    difference: NDArray[np.float32], mean: NDArray[np.float32], spread: NDArray[np.float32], config: EarConfig
+) -> NDArray[np.float32]:
     """How many spreads each pixel lies above what normal images show there, smoothed: (S, S)."""
-    variance = np.square(normal.spread, dtype=np.float64)
+    variance = np.square(spread, dtype=np.float64)
     # The tiny constant keeps a category of identical images, whose maps do not vary at all, from dividing by zero.
     scale = np.sqrt(variance + config.spread_floor * variance.mean() + 1e-12)
-    plane = (difference - normal.mean) / scale
+    plane = (difference - mean) / scale
     return gaussian_filter(plane, config.smooth_sigma, mode="nearest").astype(np.float32)
 
 

@@ -144,16 +144,6 @@ def scale_errors(network: UNet, data: Masked, config: EarConfig) -> dict[int, fl
     return errors
 
 
-@dataclass(frozen=True)
-class Normal:
-    """What normal images' pixel maps look like."""
-
-    mean: NDArray[np.float32]
-    """(S, S)."""
-    spread: NDArray[np.float32]
-    """(S, S) standard deviation."""
-
-
 def restored(network: UNet, data: Masked, scale: int, normals: Normals) -> NDArray[np.uint8]:
     """(N, S, S, 3) what the network makes of the images; their pixel maps go to `normals`."""
     pictures = np.empty_like(data.images)

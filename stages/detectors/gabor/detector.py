@@ -40,18 +40,17 @@ def fit(train: Samples, validation: Samples, config: GaborConfig, seed: int, ses
 
 def _fitted(parts: Sequence[Samples], config: GaborConfig, device: str) -> Iterator[Fitted]:
     """The model after each part."""
-    sums, count = Sums(), 0
+    sums = Sums()
     for part in parts:
         for found in _feature_batches(part, config, device):
             sums.add(found[:, None])  # (B, P, d) -> (B, 1, P, d)
-        count += len(part)
         mean, covariance = sums.moments()
         width = covariance.shape[1]
         scale = np.maximum(np.trace(covariance, axis1=1, axis2=2), 0.0) / width
         covariance += (config.ridge * scale + _LEAST_VARIANCE)[:, None, None] * np.eye(width)
         whitening = np.linalg.inv(np.linalg.cholesky(covariance))
         arrays = {"mean": mean.astype(np.float32), "whitening": whitening.astype(np.float32)}
-        yield Fitted(arrays=arrays, metrics={"images": count})
+        yield Fitted(arrays=arrays, metrics={"images": sums.count})
 
 
 def score(fitted: Fitted, samples: Samples, config: GaborConfig, device: str) -> Iterator[ScoreMap]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from stages.detectors.compare import (
     Comparison,
     Learner,
     Normals,
-    Painted,
     PixelKind,
     as_bytes,
     unlike,
@@ -30,7 +28,7 @@ from stages.detectors.intra.model import InpaintingTransformer, build
 from stages.detectors.intra.task import InpaintingTask, TrainingWindows, validation_batches
 from stages.training import Session
 from stages.training import fit as train_network
-from stages.types import Fitted, Rows, Samples, ScoreMap, UserError, batches
+from stages.types import Fitted, Samples, ScoreMap, UserError, batches
 
 
 def needs(config: IntraConfig) -> frozenset[str]:
@@ -41,7 +39,7 @@ def needs(config: IntraConfig) -> frozenset[str]:
 def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, session: Session) -> Fitted:
     """Train the network, then learn what normal images and their restorations differ in.
 
-    The training images and their restorations are held in memory as bytes (2 * N * S * S * 3).
+    The images, of training and validation, and their restorations are held in memory as bytes (2 * N * S * S * 3).
 
     Raises:
         UserError: the images are not of the configured side.
@@ -89,21 +87,16 @@ def _arrays(
         pictures = _restorations(network, small, normals, config, device)
         arrays = weights | normals.named()
         if learner is not None:
-            learner.add(partial(_painted, samples.images, pictures), len(small))
+            learner.add(samples.images, pictures)
             arrays |= learner.arrays()
         yield arrays
-
-
-def _painted(images: Rows, restorations: NDArray[np.uint8], rows: NDArray[np.int64]) -> Painted:
-    """Some images, by number, and what the network made of them."""
-    return Painted(images[rows], restorations[rows])
 
 
 def score(fitted: Fitted, samples: Samples, config: IntraConfig, device: str) -> Iterator[ScoreMap]:
     """The map of `config.compare`, and its maximum.
 
-    `msgms`: the squared difference of the image's map to the mean map of training (section 3.3). `ssim`: by how many
-    spreads it lies above that mean. Extras: the maximum by each kind of pixel map. Picture: `restoration`.
+    `msgms`: the squared difference of the image's map to the mean map of normal images (section 3.3). `ssim`: by how
+    many spreads it lies above that mean. Extras: the maximum by each kind of pixel map. Picture: `restoration`.
 
     Raises:
         UserError: the images are not of the configured side.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,15 +45,10 @@ def _maps(config: Config, test: Painted, counts: tuple[int, ...] = (40,), cut: b
     cuts = _cuts(sum(counts), 0) if cut else None
     learner, start = Learner(extract, config), 0
     for count in counts:
-        learner.add(
-            partial(_painted, *(None if one is None else one[start:] for one in (images, restorations, cuts))), count
-        )
+        rows = slice(start, start + count)
+        learner.add(images[rows], restorations[rows], None if cuts is None else cuts[rows])
         start += count
     return np.stack(Comparison(learner.arrays(), extract, config).maps(test))
-
-
-def _painted(images: np.ndarray, restorations: np.ndarray, cuts: np.ndarray | None, rows: np.ndarray) -> Painted:
-    return Painted(images[rows], restorations[rows], None if cuts is None else cuts[rows])
 
 
 @pytest.mark.parametrize("distance", [0, 1])
@@ -114,7 +108,7 @@ def test_one_image_and_equal_images_do_not_break_it() -> None:
     assert np.isfinite(_maps(config, Painted(*_pairs(1, 1)), counts=(1,))).all()
     flat = np.full((3, 64, 64, 3), 9, np.uint8)
     learner = Learner(extract, config)
-    learner.add(partial(_painted, flat, flat, None), 3)
+    learner.add(flat, flat)
     assert np.isfinite(Comparison(learner.arrays(), extract, config).maps(Painted(*_pairs(1, 1)))[0]).all()
 
 
@@ -130,7 +124,7 @@ def test_parameters_and_what_is_missing() -> None:
         seen.append(pictures.shape[1])
         return extract(enlarged(pictures, 64))
 
-    Learner(watched, _config(compare_side=128)).add(partial(_painted, enlarged(images, 128), restorations, None), 4)
+    Learner(watched, _config(compare_side=128)).add(enlarged(images, 128), restorations)
     assert set(seen) == {128}
     with pytest.raises(UserError, match="ImageNet CNN"):
         Learner(None, _config())

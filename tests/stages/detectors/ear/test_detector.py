@@ -16,7 +16,6 @@ from stages.detectors.compare import Comparison, Painted
 from stages.detectors.ear import detector
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.detector import fit, needs, score
-from stages.detectors.ear.restore import Normal
 from stages.detectors.interface import CompareConfig
 from stages.training import Session
 from stages.types import Fitted, Samples, ScoreMap, UserError
@@ -153,7 +152,8 @@ def test_standardised_map_by_hand() -> None:
     spread = np.array([[3.0, 4.0]], dtype=np.float32)  # variances 9 and 16, mean 12.5
     plane = detector._standardised(
         np.array([[6.0, 8.0]], dtype=np.float32),
-        Normal(np.array([[1.0, 2.0]], dtype=np.float32), spread),
+        np.array([[1.0, 2.0]], dtype=np.float32),
+        spread,
         config(spread_floor=2.0, smooth_sigma=0.0),
     )
     np.testing.assert_allclose(plane, [[5 / np.sqrt(34), 6 / np.sqrt(41)]], rtol=1e-6)
