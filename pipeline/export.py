@@ -135,9 +135,9 @@ def _detector(params: Params, category: str, name: str) -> _Job:
     samples = samples_of(manifest, rows, config, needs, "cpu")
     cnn = None
     if "imagenet" in needs and isinstance(config, ImageNetConfig):
-        from stages.backbone.lite0 import imagenet
+        from stages.backbone.imagenet import network_of
 
-        cnn = imagenet(config.patch, deep=False, name=config.network)
+        cnn = network_of(config.network, config.patch)
     graph = graph_of(name)(fitted, config, samples, cnn)
     read = [one.name for one in graph.inputs]
     makers = ("backbone", "denoiser") if "clean" in read else ("backbone",)

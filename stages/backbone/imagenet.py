@@ -6,11 +6,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.backbone.lite0 import imagenet
+from stages.backbone.lite0 import Lite0, imagenet
 from stages.torch_setup import one_thread
 from stages.types import Extract, batches
 
 GPU_BATCH = 16
+
+
+def network_of(name: str, patch: int) -> Lite0:
+    """The CNN of `extractor`: (B, 3, S, S) pixels in [0, 255] -> (B, C, S / patch, S / patch) and another.
+
+    Its 3 x 3 mean counts zeros beyond the border, as PatchCore's does. So features at the border are small and differ
+    little, and what lies there counts less: a part is cropped now here, now there.
+    """
+    return imagenet(patch, deep=False, name=name, zeros=True)
 
 
 def extractor(network: str, patch: int, device: str) -> Extract:
@@ -23,7 +32,7 @@ def extractor(network: str, patch: int, device: str) -> Extract:
         network: `lite0`, `lite1` or `lite2`; strides 4, 8 and 16 after a 3 x 3 mean, 176, 176 or 192 channels.
         patch: pixels a cell of the grid.
     """
-    model = imagenet(patch, deep=False, name=network).to(device)
+    model = network_of(network, patch).to(device)
     size = 1 if device == "cpu" else GPU_BATCH
 
     def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -42,12 +42,17 @@ MEAN, SPREAD = 127.0, 128.0
 class Lite0(nn.Module):
     """The feature stages, batch normalisation folded into convolutions. Weights: `imagenet` or `load_state_dict`."""
 
-    def __init__(self, patch: int, deep: bool, name: str = "lite0") -> None:
-        """`patch`: pixels a token, 8 or 16. `deep`: the stages of stride 32 too, which only the teacher needs."""
+    def __init__(self, patch: int, deep: bool, name: str = "lite0", zeros: bool = False) -> None:
+        """
+        Args:
+            patch: pixels a token, 8 or 16.
+            deep: the stages of stride 32 too, which only the teacher needs.
+            zeros: the 3 x 3 mean counts zeros beyond the border, as PatchCore's does; else it is of what is there.
+        """
         super().__init__()
         whole: Any = timm.create_model(f"tf_efficientnet_{name}")
         _fold(whole)
-        self.patch = patch
+        self.patch, self.zeros = patch, zeros
         self.stem = nn.Sequential(whole.conv_stem, whole.bn1)
         self.stages = whole.blocks if deep else whole.blocks[:SHALLOW_STAGES]
         self.requires_grad_(False)
@@ -73,7 +78,7 @@ class Lite0(nn.Module):
         """
         levels = list(self.levels(images))
         side = images.shape[-1] // self.patch
-        means = [F.avg_pool2d(levels[i], 3, stride=1, padding=1, count_include_pad=False) for i in LEVELS]
+        means = [F.avg_pool2d(levels[i], 3, stride=1, padding=1, count_include_pad=self.zeros) for i in LEVELS]
         return torch.cat([_to_grid(level, side) for level in means], dim=1), levels[-1]
 
 
@@ -97,7 +102,7 @@ def _fold(module: nn.Module) -> None:
         _fold(child)
 
 
-def imagenet(patch: int, deep: bool, name: str = "lite0") -> Lite0:
+def imagenet(patch: int, deep: bool, name: str = "lite0", zeros: bool = False) -> Lite0:
     """The network (`lite0`, `lite1` or `lite2`) with its ImageNet weights.
 
     Raises:
@@ -105,7 +110,7 @@ def imagenet(patch: int, deep: bool, name: str = "lite0") -> Lite0:
     """
     with torch.random.fork_rng():  # the weights drawn first are overwritten; the caller's generator is left alone
         whole: Any = timm.create_model(f"tf_efficientnet_{name}")
-        network = Lite0(patch, deep, name)
+        network = Lite0(patch, deep, name, zeros)
     whole.load_state_dict(
         _renamed(whole, name), strict=False
     )  # lacks the batch counters alone, which a frozen network ignores

@@ -14,16 +14,18 @@ from torch import Tensor
 from stages.backbone.lite0 import _renamed
 
 
-def mean_of_neighbours(level: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(c, H, W): mean over the 3 x 3 neighbours that lie inside."""
+def mean_of_neighbours(level: NDArray[np.float32], zeros: bool) -> NDArray[np.float64]:
+    """(c, H, W): mean over the 3 x 3 neighbours, those that lie inside alone or with zeros beyond the border."""
     result = np.empty(level.shape)
     for i in range(level.shape[1]):
         for j in range(level.shape[2]):
-            result[:, i, j] = level[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].mean((1, 2), dtype=np.float64)
+            inside = level[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
+            count = 9 if zeros else inside.shape[1] * inside.shape[2]
+            result[:, i, j] = inside.sum((1, 2), dtype=np.float64) / count
     return result
 
 
-def cnn_stack(image: NDArray[np.uint8], patch: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def cnn_stack(image: NDArray[np.uint8], patch: int, zeros: bool) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """(S, S, 3) uint8 -> stack (176, S/patch, S/patch) for patch 16, and stride-32 features (320, S/32, S/32)."""
     network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3, 4)).eval()
     weights = _renamed(timm.create_model("tf_efficientnet_lite0"))
@@ -33,7 +35,7 @@ def cnn_stack(image: NDArray[np.uint8], patch: int) -> tuple[NDArray[np.float64]
         *shallow, deep = [level[0].numpy() for level in network(pixels)]
     side, cells = image.shape[0] // patch, []
     for level in shallow:
-        means, step = mean_of_neighbours(level), level.shape[-1] // side
+        means, step = mean_of_neighbours(level, zeros), level.shape[-1] // side
         cells.append(means.reshape(len(level), side, step, side, step).mean((2, 4)))
     return np.concatenate(cells), deep
 

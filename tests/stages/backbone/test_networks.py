@@ -16,10 +16,11 @@ from tests.reference.backbone_features import attend, cnn_stack
 from tests.stages.backbone.conftest import small
 
 
-def test_the_folded_cnn_gives_what_timms_own_gives(train: NDArray[np.uint8]) -> None:
-    network = imagenet(16, deep=True).train()  # it must stay in evaluation mode
+@pytest.mark.parametrize("zeros", [False, True])
+def test_the_folded_cnn_gives_what_timms_own_gives(train: NDArray[np.uint8], zeros: bool) -> None:
+    network = imagenet(16, deep=True, zeros=zeros).train()  # it must stay in evaluation mode
     stack, deep = network(to_pixels(train[:1]))
-    expected_stack, expected_deep = cnn_stack(train[0], 16)
+    expected_stack, expected_deep = cnn_stack(train[0], 16, zeros)
     np.testing.assert_allclose(stack[0].numpy(), expected_stack, atol=2e-4)
     np.testing.assert_allclose(deep[0].numpy(), expected_deep, atol=2e-4)
     assert not any(p.requires_grad for p in network.parameters())

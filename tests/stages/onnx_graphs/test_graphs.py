@@ -14,8 +14,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from pipeline.export import feed
-from stages.backbone.imagenet import extractor
-from stages.backbone.lite0 import imagenet
+from stages.backbone.imagenet import extractor, network_of
 from stages.detectors import surroundings
 from stages.detectors.ear.mask import mask_of
 from stages.detectors.interface import DetectorConfig
@@ -85,8 +84,8 @@ def with_network(name: str, **changes: Any) -> None:
     config = CONFIGS[name](**{**SMALL[name], **changes})
     extract = extractor("lite0", 8, "cpu")
     fitted = fitted_on(name, config, imagenet=extract)
-    images = replace(samples(2, 99, config.input_side), imagenet=extract)
-    found = parity(name, fitted, config, images, imagenet(8, deep=False, name="lite0"))
+    images = replace(samples(4, 99, config.input_side), imagenet=extract)
+    found = parity(name, fitted, config, images, network_of("lite0", 8))
     assert found.within(TOLERANCE)
     assert found.pixel <= TOLERANCE
 
@@ -109,7 +108,7 @@ def test_the_graph_of_ear_cuts_by_rarity_and_compares_features() -> None:
     tokens[2] = 1
     fitted = fitted_on("ear", config, imagenet=extract)
     chosen = replace(images, raw=tokens, imagenet=extract)
-    assert parity("ear", fitted, config, chosen, imagenet(8, deep=False, name="lite0")).within(TOLERANCE)
+    assert parity("ear", fitted, config, chosen, network_of("lite0", 8)).within(TOLERANCE)
 
 
 @pytest.mark.parametrize(("compare_by", "sigma"), [("ssim", 0.0), ("msgms", 1.5)])
