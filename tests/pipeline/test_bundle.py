@@ -97,6 +97,7 @@ def test_what_differs_from_its_maker_is_said(bundle: Bundle) -> None:
 
 
 def test_training_images_in_short(project: Path) -> None:
+    """Those of calibration are learnt from too: four and one."""
     manifest = pd.read_parquet(project / "data/raw/manifest.parquet")
     train = manifest[manifest["split"] == "train"].index
     manifest.loc[train[0], ["width", "height"]] = [30, 60]
@@ -105,7 +106,7 @@ def test_training_images_in_short(project: Path) -> None:
     Image.new("RGBA", (30, 60)).save(project / "data/raw" / manifest.loc[train[0], "path"])
     make_bundle(params_of(project), project)
     found = open_bundle(project / paths.BUNDLE).index["training_images"]["tile"]
-    assert found == {"count": 4, "common": [40, 40], "width": [30, 40], "height": [40, 60], "modes": ["L", "RGBA"]}
+    assert found == {"count": 5, "common": [40, 40], "width": [30, 40], "height": [40, 60], "modes": ["L", "RGBA"]}
 
 
 def test_colours_of_heat_maps_are_those_of_good_validation_images(finished: Path, bundle: Bundle) -> None:
