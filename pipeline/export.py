@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stages.onnx_graphs.interface import ExportGraph
 
 IMAGES = 16
-"""At most so many test images, evenly spread, are scored both ways."""
+"""At most so many test images (validation images where there are none), evenly spread, are scored both ways."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3
 """Largest difference, as a share of how far scores (maps) spread over those images."""
@@ -131,7 +131,8 @@ def _detector(params: Params, category: str, name: str) -> _Job:
     fitted, digest = load_fitted(paths.model(category, name))
     _check_trained_so(category, name)
     needs, manifest = detector.needs(config), read_manifest()
-    rows = _some(rows_of(manifest, category, "test"))
+    test = rows_of(manifest, category, "test")
+    rows = _some(test if len(test) else rows_of(manifest, category, "validation"))
     samples = samples_of(manifest, rows, config, needs, "cpu")
     cnn = None
     if "imagenet" in needs and isinstance(config, ImageNetConfig):
@@ -194,7 +195,7 @@ def feed(graph: ExportGraph, samples: Samples, i: int) -> dict[str, NDArray[Any]
 
 def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     if not len(rows):
-        raise UserError("there are no test images to compare scores on")
+        raise UserError("there are no validation or test images to compare scores on")
     return rows[np.unique(np.linspace(0, len(rows) - 1, IMAGES).astype(np.int64))]
 
 

@@ -76,7 +76,7 @@ class Worktree:
         self.params = load_params(self.folder / paths.PARAMS)
         self._share_caches()
         self._restore_pool()
-        self._dvc("checkout", "--force", "--allow-missing", "--quiet")
+        self._dvc("checkout", "--force", "--allow-missing")
 
     def fetch_outputs(self) -> None:
         """All outputs of the commit, from DVC's cache or else its remote.
@@ -85,9 +85,9 @@ class Worktree:
             UserError: they are in neither.
         """
         try:
-            self._dvc("checkout", "--force", "--quiet")
+            self._dvc("checkout", "--force")
         except UserError:
-            self._dvc("pull", "--force", "--quiet")
+            self._dvc("pull", "--force")
 
     def take(self, inbox: Path, drops: Iterable[Drop]) -> dict[str, str]:
         """Copy files of the inbox into the pool; where each went, below the pool, by its path in the inbox.
@@ -119,7 +119,7 @@ class Worktree:
         name = self._pool_name()
         if asks(self.folder, "ls-files", "--", name):
             git(self.folder, "rm", "--quiet", "-r", "--cached", "--", name)
-        self._dvc("add", "--quiet", name)
+        self._dvc("add", name)
 
     def run(self, log: Path, timeout_s: float, say: Callable[[str], None]) -> None:
         """`burnish run` in the worktree, on the Prefect server of the project; `say` gets the progress of its stages.
@@ -170,9 +170,9 @@ class Worktree:
         if pointer.is_file():
             name = f"{self._pool_name()}.dvc"
             try:
-                self._dvc("checkout", "--force", "--quiet", name)
+                self._dvc("checkout", "--force", name)
             except UserError:  # not in the cache of this machine
-                self._dvc("pull", "--force", "--quiet", name)
+                self._dvc("pull", "--force", name)
             return
         shutil.rmtree(self.pool, ignore_errors=True)
         source = self.root / self.pool.relative_to(self.folder)
@@ -197,13 +197,15 @@ class Worktree:
                 link.symlink_to(self.root / items, target_is_directory=True)
 
     def _dvc(self, *arguments: str, root: Path | None = None) -> str:
+        """What a DVC command prints. Never with --quiet, which hides its errors as well."""
         command = [sys.executable, "-m", "dvc", *arguments]
         environment = command_environment() | {"DVC_NO_ANALYTICS": "true"}
         folder = root or self.folder
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            words = lines(done.stderr) or lines(done.stdout) or [f"exit code {done.returncode}, and it said nothing"]
-            raise UserError(f"dvc {arguments[0]} in {folder}: {words[0].removeprefix('ERROR: ')}")
+            said = lines(done.stderr) or lines(done.stdout) or [f"exit code {done.returncode}, and it said nothing"]
+            words = next((line for line in said if line.startswith("ERROR: ")), said[-1])
+            raise UserError(f"dvc {arguments[0]} in {folder}: {words.removeprefix('ERROR: ')}")
         return done.stdout.strip()
 
 

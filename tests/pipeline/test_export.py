@@ -109,6 +109,18 @@ def test_what_is_written_gives_the_scores_of_the_stages(
             np.testing.assert_allclose(one.anomaly_map, stored, atol=1e-4 * float(np.ptp(stored)))
 
 
+def test_without_test_images_validation_images_are_scored_both_ways(params: Params, tmp_path: Path) -> None:
+    whole = paths.MANIFEST.read_bytes()
+    manifest = read_manifest()
+    try:
+        manifest.assign(split=manifest["split"].replace("test", "validation")).to_parquet(paths.MANIFEST)
+        export(params, ["tile"], ["pca"], tmp_path)
+    finally:
+        paths.MANIFEST.write_bytes(whole)
+    about = json.loads((tmp_path / "tile/pca.json").read_text())
+    assert about["parity"]["images"] == (manifest["split"] != "train").sum() == 4
+
+
 def test_the_file_beside_it_says_how_to_use_it_and_where_it_comes_from(params: Params, tmp_path: Path) -> None:
     export(params, ["tile"], ["knn"], tmp_path)
     assert files(tmp_path) == {"tile/knn.onnx", "tile/knn.json"}

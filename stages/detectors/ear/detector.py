@@ -24,15 +24,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from stages.detectors import compare
-from stages.detectors.compare import (
-    BATCH,
-    PIXEL_KINDS,
-    Comparison,
-    Learner,
-    Normals,
-    PixelKind,
-    as_bytes,
-)
+from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, Learner, Normals, PixelKind, as_bytes
 from stages.detectors.ear.config import MASK_KINDS, EarConfig, MaskKind
 from stages.detectors.ear.hint import NO_HINT, choose_scale
 from stages.detectors.ear.mask import READ, attention_saliency, mask_of, rarity

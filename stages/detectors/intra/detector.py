@@ -11,16 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.detectors import compare
-from stages.detectors.compare import (
-    BATCH,
-    PIXEL_KINDS,
-    Comparison,
-    Learner,
-    Normals,
-    PixelKind,
-    as_bytes,
-    unlike,
-)
+from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, Learner, Normals, PixelKind, as_bytes, unlike
 from stages.detectors.held_out import with_held_out
 from stages.detectors.intra import windows as win
 from stages.detectors.intra.config import IntraConfig
