@@ -217,10 +217,12 @@ def _training_images(params: Params, root: Path) -> dict[str, Any]:
 def _modes(files: list[Path]) -> list[str]:
     from PIL import Image
 
+    from stages.download.images import mode_of
+
     modes = set()
     for path in files[:: max(1, -(-len(files) // MODES_READ))]:
         with Image.open(path) as image:
-            modes.add(image.mode)
+            modes.add(mode_of(image))
     return sorted(modes)
 
 

@@ -26,10 +26,14 @@ def faults_in_one_line() -> Iterator[None]:
         raise typer.Exit(exit_codes.INTERRUPTED) from None
 
 
+_FULL = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+"""What torch says in a plain RuntimeError: of the CPU, of a GPU, and of its libraries that allocate themselves."""
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Python's and NumPy's, a GPU's, and what torch raises for the CPU: a plain RuntimeError."""
+    """Python's and NumPy's, a GPU's, and torch's."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL))
     )

@@ -23,6 +23,8 @@ class Judge(Protocol):
 
     def judge(self, ids: Sequence[str], images: dict[int, NDArray[np.uint8]]) -> list[dict[str, ScoreMap]]: ...
 
+    def at_most(self, images: int) -> None: ...
+
 
 @dataclass
 class Batch:
@@ -40,16 +42,31 @@ class Batch:
         self.on_halved(self.size)
 
 
+TOO_LARGE = "its pixels do not fit into memory"
+
+
 def opened(paths: Sequence[str], sides: Iterable[int], data: DataConfig, batch: Batch) -> Iterator[list[Opened]]:
-    """Images in order, in chunks of the batch's size; threads read the next chunk while one is used."""
+    """Images in order, in chunks of the batch's size; threads read the next chunk while one is used.
+
+    Where memory does not do for several at once, they are read one after the other.
+    """
     wanted = tuple(sides)
+
+    def alone(path: str) -> Opened:
+        try:
+            return read(path, wanted, data)
+        except MemoryError:
+            return Opened(path, fault=TOO_LARGE)
 
     def chunks(pool: ThreadPoolExecutor) -> Iterator[list[Opened]]:
         start = 0
         while start < len(paths):
             part = paths[start : start + batch.size]
             start += len(part)
-            yield list(pool.map(lambda path: read(path, wanted, data), part))
+            try:
+                yield list(pool.map(lambda path: read(path, wanted, data), part))
+            except MemoryError:
+                yield [alone(path) for path in part]
 
     with ThreadPoolExecutor(cores()) as pool:
         yield from ahead(chunks(pool))
@@ -83,6 +100,7 @@ def _in_batches(models: Judge, images: Sequence[Opened], batch: Batch) -> Iterat
         if memory:  # not above, where the exception still holds on to what filled the memory
             _release()
             batch.halve(memory)
+            models.at_most(batch.size)
             continue
         yield from found
         done += len(part)

@@ -190,11 +190,12 @@ def _judged(
     from pipeline.judge.chunks import Batch, judged, opened
     from pipeline.stage_io.session import bar
 
+    shown, progress = bar("predict", len(images))
+
     def at(count: int) -> None:
-        print(f"burnish: out of memory: from here on {count} images at once", file=sys.stderr)
+        shown.write(f"burnish: out of memory: from here on {count} image{'s' * (count > 1)} at once", file=sys.stderr)
 
     batch = Batch(options.batch or models.batch, at)
-    shown, progress = bar("predict", len(images))
     with shown:
         chunks = opened(images, models.sides, bundle.params.data, batch)
         for done, (image, maps) in enumerate(judged(models, chunks, batch), start=1):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from stages.download.config import DataConfig
 from stages.download.examine import max_bytes_for, read_unchanged
-from stages.download.images import ImageFault, decode, to_square
+from stages.download.images import ImageFault, decode, mode_of, to_square
 from stages.download.sources.files import images_below, is_folder, is_image
 
 STDIN = "-"
@@ -34,7 +34,7 @@ class Opened:
     height: int = 0
     """In pixels, upright, before it is resized."""
     mode: str = ""
-    """Pillow's name of the file's own pixels: `L` 8-bit grey, `I;16` 16-bit grey, `RGB`, `1`, ..."""
+    """Of the file's own pixels, as `mode_of` names it."""
     squares: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     """(S, S, 3) by side S."""
     fault: str = ""
@@ -87,14 +87,18 @@ def _paths(argument: str) -> Iterator[str]:
 
 
 def read(path: str, sides: Iterable[int], data: DataConfig) -> Opened:
-    """The image as in training: same limits, same way to RGB, same resizing. Never raises for what a file holds."""
+    """The image as in training: same limits, same way to RGB, same resizing. Never raises for what a file holds.
+
+    Raises:
+        MemoryError: there is not enough for its pixels.
+    """
     try:
         content, _ = read_unchanged(Path(path), max_bytes_for(data.max_pixels))
         image = decode(content, min_side=data.min_side, max_pixels=data.max_pixels)
     except ImageFault as fault:
         return Opened(path, fault=str(fault))
     with Image.open(io.BytesIO(content)) as file:
-        mode = file.mode
+        mode = mode_of(file)
     return Opened(
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +43,11 @@ class Models:
         self._needs = {name: detector_named(name).needs(config) for name, config in self._configs.items()}
         needs = frozenset[str]().union(*self._needs.values())
         self._backbone = load(bundle.fitted("backbone"), device) if needs & OF_BACKBONE else None
-        self._clean = self._cleaner(bundle) if "clean" in needs else None
+        distilled = bundle.fitted("denoiser/distilled") if "clean" in needs and bundle.params.distill.epochs else None
+        self._distilled = None if distilled is None else load(distilled, device)
+        self._denoise = None
+        if "clean" in needs and distilled is None:
+            self._denoise = apply_denoiser(bundle.fitted("denoiser"), device)
         self._imagenet = self._extractors()
         self.sides = frozenset(config.input_side for config in self._configs.values())
         if self._backbone is not None:
@@ -95,19 +98,24 @@ class Models:
         features = {"raw": raw}
         if found.attention is not None:
             features["attention"] = found.attention.astype(np.float16)
-        if self._clean is not None:
-            features["clean"] = self._clean(raw, pixels)
+        if self._distilled is not None:
+            features["clean"] = self._distilled.extract(pixels).tokens.astype(np.float16)
+        elif self._denoise is not None:
+            features["clean"] = self._denoise(raw.astype(np.float32)).astype(np.float16)
         return features
 
-    def _cleaner(self, bundle: Bundle) -> Any:
-        """(raw tokens, pixels) -> clean tokens (B, h, w, C), float16; by a distilled backbone, where there is one."""
-        if bundle.params.distill.epochs:
-            distilled = load(bundle.fitted("denoiser/distilled"), self._device)
-            return lambda raw, pixels: distilled.extract(pixels).tokens.astype(np.float16)
-        denoise = apply_denoiser(bundle.fitted("denoiser"), self._device)
-        return lambda raw, pixels: denoise(raw.astype(np.float32)).astype(np.float16)
+    def at_most(self, images: int) -> None:
+        """A GPU's memory does not do for more at once.
 
-    def _extractors(self) -> dict[str, Extract]:
+        A batch of another size goes through other kernels: what an image gets may differ in the last bits from then on.
+        """
+        for network in (self._backbone, self._distilled):
+            if network is not None:
+                network.most = min(images, network.most)
+        if self._device != "cpu":
+            self._imagenet = self._extractors(images)
+
+    def _extractors(self, most: int | None = None) -> dict[str, Extract]:
         """ImageNet CNNs by detector; those that two detectors share are loaded once."""
         loaded: dict[tuple[str, int], Extract] = {}
         found = {}
@@ -116,7 +124,7 @@ class Models:
                 continue
             key = (config.network, config.patch)
             if key not in loaded:
-                extract = imagenet_of(config, self._needs[name], self._device)
+                extract = imagenet_of(config, self._needs[name], self._device, most)
                 assert extract is not None
                 loaded[key] = extract
             found[name] = loaded[key]

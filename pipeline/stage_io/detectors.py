@@ -170,13 +170,13 @@ def samples_of(
     )
 
 
-def imagenet_of(config: DetectorConfig, needs: frozenset[str], device: str) -> Extract | None:
-    """The ImageNet CNN that the detector asks for."""
+def imagenet_of(config: DetectorConfig, needs: frozenset[str], device: str, most: int | None = None) -> Extract | None:
+    """The ImageNet CNN that the detector asks for; at most so many images go through a GPU together."""
     if "imagenet" not in needs or not isinstance(config, ImageNetConfig):
         return None
-    from stages.backbone.imagenet import extractor
+    from stages.backbone.imagenet import GPU_BATCH, extractor
 
-    return extractor(config.network, config.patch, device)
+    return extractor(config.network, config.patch, device, min(most or GPU_BATCH, GPU_BATCH))
 
 
 def upstream(needs: frozenset[str]) -> list[str]:

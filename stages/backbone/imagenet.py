@@ -22,18 +22,18 @@ def network_of(name: str, patch: int) -> Lite0:
     return imagenet(patch, deep=False, name=name, zeros=True)
 
 
-def extractor(network: str, patch: int, device: str) -> Extract:
+def extractor(network: str, patch: int, device: str, most: int = GPU_BATCH) -> Extract:
     """(B, S, S, 3) uint8 -> (B, S / patch, S / patch, C) float32; S is a multiple of 32.
 
-    Image by image in one thread on a CPU, always `GPU_BATCH` at once on a GPU, so that what an image gets does not
-    depend on the images beside it.
+    Image by image in one thread on a CPU, always `most` at once on a GPU, so that what an image gets does not depend on
+    the images beside it.
 
     Args:
         network: `lite0`, `lite1` or `lite2`; strides 4, 8 and 16 after a 3 x 3 mean, 176, 176 or 192 channels.
         patch: pixels a cell of the grid.
     """
     model = network_of(network, patch).to(device)
-    size = 1 if device == "cpu" else GPU_BATCH
+    size = 1 if device == "cpu" else most
 
     def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         found = []

@@ -118,6 +118,8 @@ class LoadedBackbone:
 
     def __init__(self, network: nn.Module, info: Mapping[str, Any], device: str) -> None:
         self._network, self._device = network, device
+        self.most = GPU_BATCH
+        """Images that go through a GPU together; set to fewer where its memory does not do for them."""
         self.digest: str = info["digest"]
         self.image_side: int = info["image_side"]
         self.grid: tuple[int, int] = (info["grid"][0], info["grid"][1])
@@ -139,8 +141,8 @@ class LoadedBackbone:
 
         On a CPU image by image in one thread: the kernels that a library picks, and so the last bits, may depend on the
         size of a batch, and do depend on the number of threads; batches would gain nothing (README.md). On a GPU in
-        half precision (softmax and norms in single), always `GPU_BATCH` images at once, the last batch filled up, for
-        the same reason.
+        half precision (softmax and norms in single), always `most` images at once, the last batch filled up, for the
+        same reason.
 
         Raises:
             ValueError: another shape or type.
@@ -151,7 +153,7 @@ class LoadedBackbone:
         tokens = np.empty((len(images), *self.grid, self.channels), np.float32)
         attention = np.empty((len(images), self.heads, *self.grid), np.float32) if self.heads else None
         with torch.inference_mode(), one_thread():
-            for part in batches(len(images), 1 if self._device == "cpu" else GPU_BATCH):
+            for part in batches(len(images), 1 if self._device == "cpu" else self.most):
                 patches, weights = self._forward(images[part])
                 tokens[part] = patches.permute(0, 2, 3, 1).numpy()  # (b, C, h, w) -> (b, h, w, C)
                 if attention is not None:
@@ -163,7 +165,7 @@ class LoadedBackbone:
         if self._device == "cpu":
             patches, weights = self._network(to_pixels(images))
         else:
-            missing = np.zeros((GPU_BATCH - len(images), *images.shape[1:]), np.uint8)
+            missing = np.zeros((self.most - len(images), *images.shape[1:]), np.uint8)
             pixels = to_pixels(np.concatenate([images, missing])).to(self._device)
             with torch.autocast(self._device.partition(":")[0], torch.float16):
                 patches, weights = self._network(pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+_WIDE_COLOUR = re.compile("(RGB|LA).?;16[BLN]$")
+"""Pillow's names of how a file stores 16 bits a channel; without the byte order they are 16 bits a pixel."""
 _WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -30,6 +33,7 @@ def decode(data: bytes, *, min_side: int = 1, max_pixels: int | None = None) -> 
     Raises:
         ImageFault: empty, not an image, truncated, a side below `min_side`, more than `max_pixels` pixels (known before
             decoding), or float values outside 0..1.
+        MemoryError: there is not enough for its pixels.
     """
     if not data:
         raise ImageFault("the file is empty (0 bytes)")
@@ -41,14 +45,24 @@ def decode(data: bytes, *, min_side: int = 1, max_pixels: int | None = None) -> 
             image.load()
             image = ImageOps.exif_transpose(image)
             return _rgb(image)
-    except ImageFault:
+    except (ImageFault, MemoryError):  # the latter says nothing of the file
         raise
     except Image.DecompressionBombError as fault:
         raise ImageFault("more pixels than Pillow decodes safely") from fault
     except UnidentifiedImageError as fault:
         raise ImageFault("not an image in a known format") from fault
     except Exception as fault:  # Pillow's plugins raise whatever a broken file provokes
-        raise ImageFault(f"broken or truncated ({type(fault).__name__}: {str(fault).splitlines()[0][:80]})") from fault
+        words = " ".join([f"{type(fault).__name__}:", *str(fault).split()])
+        raise ImageFault(f"broken or truncated ({words[:100].rstrip(' :')})") from fault
+
+
+def mode_of(image: Image.Image) -> str:
+    """Pillow's name of an unread file's mode, with `;16` behind it for 16-bit colour, which Pillow reads as 8-bit.
+
+    `L` is 8-bit grey, `I;16` 16-bit grey, `RGB;16` 16-bit colour, `1` black and white.
+    """
+    stored = [tile.args if isinstance(tile.args, str) else next(iter(tile.args or ()), None) for tile in image.tile]
+    return f"{image.mode};16" if any(_WIDE_COLOUR.match(str(raw)) for raw in stored) else image.mode
 
 
 def _check_size(image: Image.Image, min_side: int, max_pixels: int | None) -> None:

@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +26,7 @@ from pipeline import champion, exit_codes, paths
 from pipeline.bundle import INDEX, digest_of, make_bundle
 from pipeline.faults import out_of_memory
 from pipeline.judge import command
-from pipeline.judge.chunks import Batch, judged
+from pipeline.judge.chunks import TOO_LARGE, Batch, judged, opened
 from pipeline.judge.command import Options, predict
 from pipeline.judge.images import Opened, named, note_on, read
 from pipeline.judge.overlay import overlay
@@ -437,7 +439,10 @@ class Few:
     """Models that have memory for `room` images at once."""
 
     def __init__(self, room: int, fault: Exception) -> None:
-        self.room, self.fault, self.asked = room, fault, list[int]()
+        self.room, self.fault, self.asked, self.told = room, fault, list[int](), list[int]()
+
+    def at_most(self, images: int) -> None:
+        self.told.append(images)
 
     def judge(self, ids: Sequence[str], images: dict[int, NDArray[np.uint8]]) -> list[dict[str, ScoreMap]]:
         assert len(images[2]) == len(ids)
@@ -453,7 +458,13 @@ class OutOfMemoryError(RuntimeError):
 
 @pytest.mark.parametrize(
     "fault",
-    [MemoryError("1 TiB"), OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9")],
+    [
+        MemoryError("1 TiB"),
+        OutOfMemoryError("CUDA"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
 )
 def test_out_of_memory_halves_the_batch_and_goes_on(fault: Exception) -> None:
     chunks = [
@@ -468,7 +479,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(fault: Exception) -> None:
         *(0.0, 12.0, 24.0, None, 48.0, 60.0, 72.0, 84.0),
         *(12.0 * i for i in range(8)),
     ]
-    assert sizes == [4, 2]
+    assert sizes == models.told == [4, 2]
     assert models.asked == [7, 4, 2, 2, 2, 1, 2, 2, 2, 2]
 
 
@@ -479,6 +490,65 @@ def test_memory_for_not_even_one_image_is_one_line() -> None:
     assert not out_of_memory(RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes"):
         list(judged(Few(0, RuntimeError("shapes do not match")), [chunk], Batch(2, lambda size: None)))
+
+
+def test_where_memory_is_short_predict_says_so_and_the_scores_stay(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.judge.models import Models
+
+    options = Options(out=tmp_path / "plenty", detectors=PCA, batch=4)
+    assert predict(["data/raw/images"], options) == 0
+    judge = Models.judge
+
+    def little(self: Models, ids: Sequence[str], images: dict[int, NDArray[np.uint8]]) -> list[dict[str, ScoreMap]]:
+        if len(ids) > 1:
+            raise MemoryError("1 TiB")
+        return judge(self, ids, images)
+
+    monkeypatch.setattr(Models, "judge", little)
+    capsys.readouterr()
+    assert predict(["data/raw/images"], replace(options, out=tmp_path / "little")) == 0
+    told = capsys.readouterr().err
+    assert said(told) == [f"burnish: out of memory: from here on {count} at once" for count in ("2 images", "1 image")]
+    assert "predict: 100%" in told and "8/8" in told
+    assert judged_rows(tmp_path / "little") == judged_rows(tmp_path / "plenty")
+
+
+def test_images_that_do_not_fit_into_memory_together_are_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`b` fails beside others, `c` even alone."""
+    tries = Counter[str]()
+
+    def little(path: str, sides: Sequence[int], data: DataConfig) -> Opened:
+        tries[path] += 1
+        if path == "c" or (path == "b" and tries[path] == 1):
+            raise MemoryError
+        return Opened(path)
+
+    monkeypatch.setattr("pipeline.judge.chunks.read", little)
+    found = list(opened("abcdef", [2], DataConfig(), Batch(4, lambda size: None)))
+    assert [[one.path for one in chunk] for chunk in found] == [list("abcd"), list("ef")]
+    assert {one.path: one.fault for chunk in found for one in chunk if one.fault} == {"c": TOO_LARGE}
+
+
+def test_fewer_images_go_through_each_network_where_memory_is_short(finished: Path, tmp_path: Path) -> None:
+    """The path of a GPU, taken on the CPU under another name."""
+    from pipeline.judge.models import Models
+    from pipeline.judge.opened import open_bundle
+
+    make_bundle(load_params(finished / "params.yaml"), finished, tmp_path / "bundle")
+    models = Models(open_bundle(tmp_path / "bundle"), "tile", ("knn",), "cpu:0")
+    assert models._backbone is not None
+    seen = list[int]()
+    models._backbone._network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    side = models._backbone.image_side
+    images = {side: np.full((3, side, side, 3), 99, np.uint8)}
+    before = models._features(images)["raw"]
+    models.at_most(2)
+    np.testing.assert_allclose(models._features(images)["raw"], before, rtol=0.02, atol=0.01)
+    assert seen == [64, 2, 2]
 
 
 def test_a_distilled_backbone_takes_the_denoisers_place(finished: Path, tmp_path: Path) -> None:

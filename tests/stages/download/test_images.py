@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stages.download.images import ImageFault, decode, decode_mask, to_square
+from stages.download import images
+from stages.download.images import ImageFault, decode, decode_mask, mode_of, to_square
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -95,3 +98,50 @@ def test_square_and_mask() -> None:
     assert to_square(decode(encoded(Image.new("L", (30, 10), 77))), 16).shape == (16, 16, 3)
     mask = decode_mask(encoded(Image.fromarray(np.asarray([[127, 128]], np.uint8))))
     np.testing.assert_array_equal(mask, [[False, True]])
+
+
+def png_of_16_bits(colour_type: int, channels: int) -> bytes:
+    """8 x 8 pixels; Pillow writes no such file."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 16, colour_type, 0, 0, 0)
+    rows = (b"\0" + b"\x80\x00" * channels * 8) * 8
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_the_mode_says_how_deep_the_colours_are() -> None:
+    def mode(data: bytes) -> str:
+        with Image.open(io.BytesIO(data)) as image:
+            return mode_of(image)
+
+    colour = Image.new("RGB", (8, 8))
+    files = [encoded(colour), encoded(colour, "TIFF"), encoded(colour, "JPEG"), encoded(colour.convert("P"))]
+    assert [mode(data) for data in files] == ["RGB", "RGB", "RGB", "P"]
+    assert mode(encoded(Image.fromarray(GREY.astype(np.uint16)))) == "I;16"
+    found = [mode(png_of_16_bits(*kind)) for kind in ((0, 1), (2, 3), (4, 2), (6, 4))]
+    assert found == ["I;16", "RGB;16", "RGBA;16", "RGBA;16"]
+    assert set(pixels(png_of_16_bits(2, 3)).ravel()) == {128}
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [(RuntimeError(), "RuntimeError"), (ValueError("a\nb"), "ValueError: a b")]
+)
+def test_whatever_a_plugin_raises_is_one_line(fault: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: Image.Image) -> None:
+        raise fault
+
+    monkeypatch.setattr(images, "_rgb", fail)
+    with pytest.raises(ImageFault, match=rf"^broken or truncated \({words}\)$"):
+        decode(encoded(Image.fromarray(GREY)))
+
+
+def test_a_file_is_not_called_broken_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_rgb", fail)
+    with pytest.raises(MemoryError):
+        decode(encoded(Image.fromarray(GREY)))
