@@ -16,7 +16,10 @@ from tests.conftest import ROOT
 SUMMARY = {
     "run": {"wall_s", "peak_rss_mb", "noop_s", "dvc_noop_s"},
     "backbone": {"cnn", "hybrid", "plain"},
-    "intra": {"infer_ratio", "train_ratio", "max_abs_diff"},
+    "intra": {"infer_ratio", "train_ratio", "gather_train_ratio", "max_abs_diff"},
+    "ear": {"images_per_s"},
+    "knn": {"peak_mb_1m"},
+    "pasted": {"image_score"},
     "dvt": {
         *("cpu_ratio_min", "cpu_ratio_median", "r2_gap_min"),
         *("solve_37_cpu_s", "solve_37_peak_mb", "solve_14_cpu_s"),

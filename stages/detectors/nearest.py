@@ -21,6 +21,8 @@ CHUNK = 16_384
 """Memory rows compared at a time: bounds the distance matrix to P x CHUNK."""
 KEPT = 16
 """Up to so many chunks are kept in single precision; of a larger memory each is converted anew."""
+CHANNELS = 16
+"""Channels in single precision at a time."""
 NOBODY = -1
 """The owner of no feature: an image that is not among the training images."""
 PROJECTED = 64
@@ -58,8 +60,18 @@ def drawn(blocks: Iterable[NDArray[np.floating]], count: int, patches: int, size
         flat = block.reshape(len(block), patches, -1)  # (B, h, w, C) -> (B, P, C)
         features[here] = flat[owners[here] - start, inside[here]]
         start += len(block)
-    values = features.astype(np.float32)
-    return Memory(features, owners.astype(np.int32), values.mean(0), values.std(0))
+    return Memory(features, owners.astype(np.int32), *_mean_and_spread(features))
+
+
+def _mean_and_spread(features: NDArray[np.float16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(C,) each of (M, C); some channels at a time, since all of a large memory take twice its room in single
+    precision, and their differences from the mean as much again."""
+    channels = features.shape[1]
+    mean, spread = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    for part in batches(channels, CHANNELS):
+        values = features[:, part].astype(np.float32, order="C")
+        mean[part], spread[part] = values.mean(0), values.std(0)
+    return mean, spread
 
 
 def coreset(memory: Memory, size: int, seed: int, device: str = "cpu") -> Memory:

@@ -61,7 +61,8 @@ def mode_of(image: Image.Image) -> str:
 
     `L` is 8-bit grey, `I;16` 16-bit grey, `RGB;16` 16-bit colour, `1` black and white.
     """
-    stored = [tile.args if isinstance(tile.args, str) else next(iter(tile.args or ()), None) for tile in image.tile]
+    tiles = getattr(image, "tile", ())
+    stored = [tile.args if isinstance(tile.args, str) else next(iter(tile.args or ()), None) for tile in tiles]
     return f"{image.mode};16" if any(_WIDE_COLOUR.match(str(raw)) for raw in stored) else image.mode
 
 

@@ -64,6 +64,15 @@ def test_memory_is_drawn_from_the_seed_without_repeats_and_knows_its_owners() ->
     assert not np.array_equal(_memory(tokens, 25, seed=4).features, memory.features)
 
 
+@pytest.mark.parametrize("channels", [1, 16, 17, 40])
+def test_centre_and_spread_are_those_of_each_channel(channels: int) -> None:
+    tokens = np.random.default_rng(0).normal(3, 2, (4, 5, 5, channels)).astype(np.float16)
+    memory = drawn([tokens], 4, 25, 60, seed=0)
+    values = memory.features.astype(np.float64)
+    np.testing.assert_allclose(memory.centre, values.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(memory.spread, values.std(0), rtol=1e-5)
+
+
 def test_the_coreset_takes_the_farthest_first_and_no_feature_twice() -> None:
     places = np.array([0.0, 0.1, 0.2, 0.3, 10.0, 5.0] * 4, np.float16)[:, None]  # six places, four times each
     memory = Memory(places, np.arange(24, dtype=np.int32), places.mean(0, dtype=np.float32), places.std(0).astype("f4"))
