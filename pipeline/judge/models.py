@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle import model_part
+from pipeline.judge.features import Features
 from pipeline.judge.opened import Bundle
 from pipeline.paths import FUSION
 from pipeline.stage_io.detectors import imagenet_of
-from stages.backbone.load import load
-from stages.denoise.denoiser import apply_denoiser
 from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.registry import detector as detector_named
 from stages.fusion.fusion import fuse
-from stages.types import Extract, Samples, ScoreMap, UserError
+from stages.types import Extract, Samples, ScoreMap
 
 OF_BACKBONE = frozenset({"raw", "clean", "attention"})
 """What of `Samples` needs the backbone."""
@@ -42,24 +41,23 @@ class Models:
         self._configs = {name: deployed(bundle.params.detector(name)) for name in self._fitted}
         self._needs = {name: detector_named(name).needs(config) for name, config in self._configs.items()}
         needs = frozenset[str]().union(*self._needs.values())
-        self._backbone = load(bundle.fitted("backbone"), device) if needs & OF_BACKBONE else None
-        distilled = bundle.fitted("denoiser/distilled") if "clean" in needs and bundle.params.distill.epochs else None
-        self._distilled = None if distilled is None else load(distilled, device)
-        self._denoise = None
-        if "clean" in needs and distilled is None:
-            self._denoise = apply_denoiser(bundle.fitted("denoiser"), device)
+        self._features = None
+        if needs & OF_BACKBONE:
+            self._features = Features(bundle.fitted, "clean" in needs, bundle.params.distill.epochs > 0, device)
         self._imagenet = self._extractors()
         self.sides = frozenset(config.input_side for config in self._configs.values())
-        if self._backbone is not None:
-            self.sides |= {self._backbone.image_side}
+        if self._features is not None:
+            self.sides |= {self._features.backbone.image_side}
 
     @property
     def batch(self) -> int:
         """Images at once whose pixels, tokens and maps take about `BUDGET` bytes."""
         pixels = 2 * sum(3 * side**2 for side in self.sides)  # one chunk in use, the next being read
         maps = sum(8 * config.input_side**2 for config in self._configs.values())
-        grid, channels = ((0, 0), 0) if self._backbone is None else (self._backbone.grid, self._backbone.channels)
-        tokens = 16 * grid[0] * grid[1] * channels  # in single and in half precision, raw and clean
+        tokens = 0
+        if self._features is not None:
+            grid, channels = self._features.backbone.grid, self._features.backbone.channels
+            tokens = 16 * grid[0] * grid[1] * channels  # in single and in half precision, raw and clean
         return max(1, min(MOST, BUDGET // (pixels + maps + tokens)))
 
     def judge(self, ids: Sequence[str], images: Mapping[int, NDArray[np.uint8]]) -> list[dict[str, ScoreMap]]:
@@ -69,7 +67,7 @@ class Models:
             ids: digests of the B files.
             images: (B, S, S, 3) by each side S of `sides`.
         """
-        features = self._features(images)
+        features = {} if self._features is None else self._features.of(images[self._features.backbone.image_side])
         found: list[dict[str, ScoreMap]] = [{} for _ in ids]
         for name, config in self._configs.items():
             samples = Samples(
@@ -86,32 +84,13 @@ class Models:
                 one[FUSION] = fuse(self._fusion, one)
         return found
 
-    def _features(self, images: Mapping[int, NDArray[np.uint8]]) -> dict[str, NDArray[np.float16]]:
-        """`raw`, and `attention` and `clean` where there are such, as the stages store them: in half precision."""
-        if self._backbone is None:
-            return {}
-        pixels = images[self._backbone.image_side]
-        found = self._backbone.extract(pixels)
-        raw = found.tokens.astype(np.float16)
-        if not np.isfinite(raw).all():
-            raise UserError("the backbone's tokens are NaN, infinite or beyond 65,504: check its weights")
-        features = {"raw": raw}
-        if found.attention is not None:
-            features["attention"] = found.attention.astype(np.float16)
-        if self._distilled is not None:
-            features["clean"] = self._distilled.extract(pixels).tokens.astype(np.float16)
-        elif self._denoise is not None:
-            features["clean"] = self._denoise(raw.astype(np.float32)).astype(np.float16)
-        return features
-
     def at_most(self, images: int) -> None:
         """A GPU's memory does not do for more at once.
 
         A batch of another size goes through other kernels: what an image gets may differ in the last bits from then on.
         """
-        for network in (self._backbone, self._distilled):
-            if network is not None:
-                network.most = min(images, network.most)
+        if self._features is not None:
+            self._features.at_most(images)
         if self._device != "cpu":
             self._imagenet = self._extractors(images)
 

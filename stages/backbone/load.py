@@ -117,7 +117,8 @@ class LoadedBackbone:
     """See `stages.backbone.interface.Backbone`."""
 
     def __init__(self, network: nn.Module, info: Mapping[str, Any], device: str) -> None:
-        self._network, self._device = network, device
+        self.network, self._device = network, device
+        """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), class attention (B, heads, h, w) or None."""
         self.most = GPU_BATCH
         """Images that go through a GPU together; set to fewer where its memory does not do for them."""
         self.digest: str = info["digest"]
@@ -163,12 +164,12 @@ class LoadedBackbone:
     def _forward(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """(b, C, h, w) and (b, heads, h, w) or empty, float32 on the CPU, of at most one batch."""
         if self._device == "cpu":
-            patches, weights = self._network(to_pixels(images))
+            patches, weights = self.network(to_pixels(images))
         else:
             missing = np.zeros((self.most - len(images), *images.shape[1:]), np.uint8)
             pixels = to_pixels(np.concatenate([images, missing])).to(self._device)
             with torch.autocast(self._device.partition(":")[0], torch.float16):
-                patches, weights = self._network(pixels)
+                patches, weights = self.network(pixels)
         count = len(images)
         return patches[:count].float().cpu(), patches.new_empty(0) if weights is None else weights[:count].float().cpu()
 

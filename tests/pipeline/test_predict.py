@@ -540,38 +540,33 @@ def test_fewer_images_go_through_each_network_where_memory_is_short(finished: Pa
 
     make_bundle(load_params(finished / "params.yaml"), finished, tmp_path / "bundle")
     models = Models(open_bundle(tmp_path / "bundle"), "tile", ("knn",), "cpu:0")
-    assert models._backbone is not None
-    seen = list[int]()
-    models._backbone._network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    side = models._backbone.image_side
-    images = {side: np.full((3, side, side, 3), 99, np.uint8)}
-    before = models._features(images)["raw"]
+    assert models._features is not None
+    backbone, seen = models._features.backbone, list[int]()
+    backbone.network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    images = np.full((3, backbone.image_side, backbone.image_side, 3), 99, np.uint8)
+    before = models._features.of(images)["raw"]
     models.at_most(2)
-    np.testing.assert_allclose(models._features(images)["raw"], before, rtol=0.02, atol=0.01)
+    np.testing.assert_allclose(models._features.of(images)["raw"], before, rtol=0.02, atol=0.01)
     assert seen == [64, 2, 2]
 
 
 def test_a_distilled_backbone_takes_the_denoisers_place(finished: Path, tmp_path: Path) -> None:
-    from pipeline.judge.models import Models
-    from pipeline.judge.opened import Bundle, open_bundle
+    from pipeline.judge.features import Features
+    from pipeline.judge.opened import open_bundle
 
-    params = load_params(finished / "params.yaml")
-    make_bundle(params, finished, tmp_path / "bundle")
+    make_bundle(load_params(finished / "params.yaml"), finished, tmp_path / "bundle")
     bundle = open_bundle(tmp_path / "bundle")
-    distilling = params.model_copy(update={"distill": params.distill.model_copy(update={"epochs": 1})})
-    images = {side: np.full((2, side, side, 3), 99, np.uint8) for side in (32, 64, 96)}
 
-    class Distilled(Bundle):
-        def fitted(self, part: str) -> Any:
-            return super().fitted("backbone" if part == "denoiser/distilled" else part)
+    def fitted(part: str) -> Any:
+        return bundle.fitted("backbone" if part == "denoiser/distilled" else part)
 
-    denoised = Models(bundle, "tile", ("ear", "knn"), "cpu")._features(images)
-    distilled = Models(Distilled(bundle.folder, bundle.index, distilling), "tile", ("ear", "knn"), "cpu")._features(
-        images
-    )
-    assert np.array_equal(distilled["clean"], distilled["raw"])  # here they are the same network
-    assert not np.array_equal(denoised["clean"], denoised["raw"])
-    assert set(denoised) == {"raw", "clean", "attention"}
+    denoised, distilled = (Features(fitted, True, distilled, "cpu") for distilled in (False, True))
+    side = denoised.backbone.image_side
+    images = np.full((2, side, side, 3), 99, np.uint8)
+    found, other = denoised.of(images), distilled.of(images)
+    assert np.array_equal(other["clean"], other["raw"])  # here they are the same network
+    assert not np.array_equal(found["clean"], found["raw"])
+    assert set(found) == {"raw", "clean", "attention"}
 
 
 def test_help_needs_no_torch(environment: dict[str, str]) -> None:
