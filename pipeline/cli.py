@@ -349,18 +349,18 @@ def export(
     ] = None,
     tolerance: Annotated[
         float,
-        typer.Option(min=1e-9, max=1.0, help="Largest difference, as a share of how far scores and maps spread."),
+        typer.Option(min=1e-9, max=1.0, help="Largest difference, as a share of how far scores, maps and features spread."),
     ] = 1e-3,
 ) -> None:
     """Write trained detectors as ONNX files, for a line that has no Python.
 
-    DIR/CATEGORY/NAME.onnx takes one image (or its patch tokens, where the detector reads those) and gives
-    [cyan]anomaly_map[/cyan] and [cyan]image_score[/cyan], all in between included. NAME.json beside it says how to make
-    the inputs, the threshold, and which weights, parameters and commit it comes from. [cyan]fused[/cyan] takes the
-    outputs of the others.
+    DIR/CATEGORY/NAME.onnx takes one image and gives [cyan]anomaly_map[/cyan] and [cyan]image_score[/cyan], all in
+    between included. A detector that reads features of the backbone takes those, and DIR/backbone.onnx makes them of
+    the image; [cyan]fused[/cyan] takes the outputs of its members. NAME.json beside a file says how to make its inputs,
+    the threshold, and which weights, parameters and commit it comes from.
 
-    Before a file is written, up to 16 test images are scored both by ONNX Runtime and by our own code.
-    Scores and maps must agree within [cyan]--tolerance[/cyan], and no decision may differ; else no file is left and the
+    Before a file is written, up to 16 test images are computed both by ONNX Runtime and by our own code. Scores, maps
+    and features must agree within [cyan]--tolerance[/cyan], and no decision may differ; else no file is left and the
     exit code is 1.
 
     [green]burnish export --onnx -d ear -d fused -o /srv/line[/green]
@@ -368,13 +368,13 @@ def export(
     if not onnx:
         raise typer.BadParameter("name the format: burnish export --onnx", param_hint="--onnx")
     with faults_in_one_line():
-        from pipeline.export import export as export_detectors
+        from pipeline.export.command import export as export_models
         from pipeline.params import load_params
         from pipeline.project import enter
 
         folder = None if out is None else out.resolve()
         enter()
-        export_detectors(load_params(), category or (), detector or (), folder, tolerance)
+        export_models(load_params(), category or (), detector or (), folder, tolerance)
 
 
 @_command(INNER)

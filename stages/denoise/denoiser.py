@@ -164,17 +164,22 @@ def train_denoiser(
     )
 
 
-def apply_denoiser(fitted: Fitted, device: str) -> Callable[[NDArray[np.floating]], NDArray[np.float32]]:
-    """The trained denoiser as a function raw (B, h, w, C) -> clean (B, h, w, C).
-
-    Images go through one by one, so what one gets does not depend, to the byte, on the images beside it.
-    """
+def loaded(fitted: Fitted, device: str) -> Denoiser:
+    """The trained network; it takes and gives tokens divided by `scale` of the model's information."""
     info = fitted.info
     with torch.random.fork_rng():
         grid = (info["grid"][0], info["grid"][1])
         network = Denoiser(grid, info["channels"], info["heads"], info["mlp_ratio"], info["blocks"])
     network.load_state_dict({name: torch.tensor(value) for name, value in fitted.arrays.items()})
-    network.to(device).eval()
+    return network.to(device).eval()
+
+
+def apply_denoiser(fitted: Fitted, device: str) -> Callable[[NDArray[np.floating]], NDArray[np.float32]]:
+    """The trained denoiser as a function raw (B, h, w, C) -> clean (B, h, w, C).
+
+    Images go through one by one, so what one gets does not depend, to the byte, on the images beside it.
+    """
+    info, network = fitted.info, loaded(fitted, device)
 
     def denoise(raw: NDArray[np.floating]) -> NDArray[np.float32]:
         if raw.ndim != 4 or raw.shape[3] != info["channels"]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.onnx_graphs.interface import OUTPUTS, ExportGraph
+from stages.onnx_graphs.interface import ExportGraph
 from stages.types import ScoreMap, UserError
 
 OPSET = 20
@@ -37,7 +37,7 @@ def to_onnx(graph: ExportGraph) -> bytes:
             graph.module,
             tuple(torch.from_numpy(one.example()) for one in graph.inputs),
             input_names=[one.name for one in graph.inputs],
-            output_names=list(OUTPUTS),
+            output_names=list(graph.outputs),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
@@ -49,16 +49,31 @@ def to_onnx(graph: ExportGraph) -> bytes:
     return content
 
 
-def runner(content: bytes, threads: int = 0) -> Callable[[Mapping[str, NDArray[Any]]], ScoreMap]:
-    """The function from inputs by name to map and score, on the CPU. `threads`: 0 for as many as there are cores."""
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def runner(content: bytes, threads: int = 0) -> Callable[[Arrays], ScoreMap]:
+    """The function from inputs by name to map and score."""
+    run = arrays_runner(content, threads)
+
+    def scored(inputs: Arrays) -> ScoreMap:
+        found = run(inputs)
+        return ScoreMap(found["anomaly_map"], float(found["image_score"]))
+
+    return scored
+
+
+def arrays_runner(content: bytes, threads: int = 0) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+    """The function from inputs to outputs, by name, on the CPU. `threads`: 0 for as many as there are cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def run(inputs: Mapping[str, NDArray[Any]]) -> ScoreMap:
-        plane, score = session.run(list(OUTPUTS), dict(inputs))
-        return ScoreMap(np.asarray(plane), float(score))
+    names = [one.name for one in session.get_outputs()]
+
+    def run(inputs: Arrays) -> dict[str, NDArray[Any]]:
+        return dict(zip(names, map(np.asarray, session.run(names, dict(inputs))), strict=True))
 
     return run

@@ -20,7 +20,7 @@ OUTPUTS = {
     "anomaly_map": "higher is more anomalous",
     "image_score": "higher is more anomalous; above the threshold the image is rejected",
 }
-"""What a graph gives, both float32: (h, w) and ()."""
+"""What a detector's graph gives, both float32: (h, w) and ()."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,12 @@ class Input:
 
 @dataclass(frozen=True)
 class ExportGraph:
-    """A detector as a network of tensors."""
+    """A detector, or what it reads, as a network of tensors."""
 
     module: nn.Module
-    """In eval mode; takes `inputs` in their order, returns `OUTPUTS`."""
+    """In eval mode; takes `inputs` in their order, returns `outputs`."""
     inputs: tuple[Input, ...]
+    outputs: tuple[str, ...] = tuple(OUTPUTS)
 
 
 def image_input(side: int) -> Input:
@@ -53,11 +54,12 @@ def image_input(side: int) -> Input:
     return Input("image", (1, side, side, 3), "uint8", meaning)
 
 
-_FEATURES = {
+FEATURES = {
     "raw": "patch tokens of the project's backbone, as they come",
     "clean": "patch tokens of the project's backbone after its denoiser",
     "attention": "the class token's attention to the patches in the project's backbone",
 }
+ROUNDED = "rounded to half precision as the project stores them"
 
 
 def feature_input(name: str, samples: Samples) -> Input:
@@ -69,7 +71,7 @@ def feature_input(name: str, samples: Samples) -> Input:
     rows: Rows | None = getattr(samples, name)
     if rows is None:
         raise UserError(f"the images come without '{name}' of the backbone, which the detector reads")
-    meaning = f"{_FEATURES[name]}, of the same image, rounded to half precision as the project stores them"
+    meaning = f"{FEATURES[name]}, of the same image, {ROUNDED}: output `{name}` of backbone.onnx"
     return Input(name, (1, *rows.shape[1:]), "float32", meaning)
 
 

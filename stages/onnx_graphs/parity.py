@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,18 @@ def compare(ours: Sequence[ScoreMap], theirs: Sequence[ScoreMap], threshold: flo
         pixel=float(difference.max()),
         decisions=decisions,
     )
+
+
+def differences(
+    ours: Sequence[Mapping[str, NDArray[np.floating]]], theirs: Sequence[Mapping[str, NDArray[np.floating]]]
+) -> dict[str, float]:
+    """Of each array, by name: the largest mean difference over an image, as a share of how far our values spread."""
+    found = {}
+    for name in ours[0]:
+        mine, other = (np.stack([one[name] for one in images]).astype(np.float64) for images in (ours, theirs))
+        apart = np.abs(other - mine).mean(axis=tuple(range(1, mine.ndim)))
+        found[name] = float(apart.max() / _spread(mine))
+    return found
 
 
 def _spread(values: NDArray[np.floating]) -> float:

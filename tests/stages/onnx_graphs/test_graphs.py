@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from pipeline.export import feed
+from pipeline.export.detectors import feed
 from stages.backbone.imagenet import extractor, network_of
 from stages.detectors import surroundings
 from stages.detectors.ear.mask import mask_of

@@ -1,0 +1,1 @@
+"""`burnish export --onnx`: detectors, and what makes their features, as ONNX files."""
