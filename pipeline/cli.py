@@ -349,7 +349,7 @@ def export(
     ] = None,
     tolerance: Annotated[
         float,
-        typer.Option(min=1e-9, max=1.0, help="Largest difference, as a share of how far scores, maps and features spread."),
+        typer.Option(min=1e-9, max=1.0, help="Largest difference, as a share of how far the values spread."),
     ] = 1e-3,
 ) -> None:
     """Write trained detectors as ONNX files, for a line that has no Python.

@@ -160,8 +160,8 @@ def test_one_detectors_parameter_makes_only_its_stages_stale(
         ("dvc metrics show", "image_auroc"),
         ("dvc metrics diff", ""),
         ("dvc plots show", "index.html"),
-        ("dvc exp run -S pca.components=2 --quiet", ""),
-        ("dvc params diff", "pca.components"),
+        ("dvc exp run -S pca.components=2 -S ear.hint=none --quiet", ""),
+        ("dvc params diff", "ear.hint"),
         ("burnish run --jobs 2", "nothing to do"),
     ],
 )

@@ -550,6 +550,31 @@ def test_fewer_images_go_through_each_network_where_memory_is_short(finished: Pa
     assert seen == [64, 2, 2]
 
 
+def test_what_is_only_compared_is_not_computed(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EAR under one mask, nearest neighbours among one kind of features."""
+    from stages.detectors.ear.unet import UNet
+    from stages.detectors.nearest import Search
+
+    params = load_params()
+    assert params.ear.compare_masks and params.knn.compare_features
+    passes, searches = list[str](), list[int]()
+    forward, made = UNet.forward, Search.__init__
+
+    def counted(self: UNet, x: Any) -> Any:
+        passes.append("ear")
+        return forward(self, x)
+
+    def noted(self: Search, memory: Any, *more: Any) -> None:
+        searches.append(len(memory.features))
+        made(self, memory, *more)
+
+    monkeypatch.setattr(UNet, "forward", counted)
+    monkeypatch.setattr(Search, "__init__", noted)
+    assert predict(["new"], Options(out=tmp_path, detectors=("fused",))) == 0
+    assert len(passes) == 3
+    assert len(searches) == 2  # of EAR's mask, and of the deployed features
+
+
 def test_a_distilled_backbone_takes_the_denoisers_place(finished: Path, tmp_path: Path) -> None:
     from pipeline.judge.features import Features
     from pipeline.judge.opened import open_bundle

@@ -15,7 +15,7 @@ regular texture (a busbar) is never restored perfectly.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,9 +121,9 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
     """One forward pass an image for the deployed mask, one more for each kind that is compared with it.
 
     The map is that of `config.compare`. Pixel maps are standardised and smoothed, and the image score is the mean of
-    their highest `top_fraction`; of features it is the maximum. Extras: `ssim` and `msgms`, the image score by each
-    kind of pixel map, and `score_<kind>`, that by pixels for each kind of mask. Pictures: `restoration`, `mask` and
-    `mask_<kind>`.
+    their highest `top_fraction`; of features it is the maximum. Extras: `max` and `mean` of the map; `ssim` and
+    `msgms`, the image score by each kind of pixel map, and `score_<kind>`, that by pixels for each kind of mask.
+    Pictures: `restoration`, `mask` and `mask_<kind>`.
     """
     with torch.random.fork_rng(devices=()):  # a network is made with weights that are drawn
         network = UNet(config.width, config.depth)
@@ -150,7 +150,14 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
                 masks = {kind: mask_of(plane, len(image), config.mask_fraction) for kind, plane in saliency.items()}
                 scored.append(_scored(network, image, masks, fitted, config))
         cut = np.stack([one.pictures["mask"] for one in scored])
-        yield from scored if featured is None else featured.scored(images, scored, cut)
+        yield from map(_summed_up, scored if featured is None else featured.scored(images, scored, cut))
+
+
+def _summed_up(one: ScoreMap) -> ScoreMap:
+    """With the other two ways to make one number of a map."""
+    plane = one.anomaly_map
+    ways = {"max": float(plane.max()), "mean": float(plane.mean(dtype=np.float64))}
+    return replace(one, extras={**one.extras, **ways})
 
 
 def _scored(

@@ -68,6 +68,9 @@ def parity(name: str, fitted: Fitted, config: Any, images: Samples, cnn: nn.Modu
         ("intra", {}),
         ("intra", {"compare": "ssim"}),
         ("knn", {"compare_features": False}),
+        ("knn", {"compare_features": False, "features": "raw"}),
+        ("padim", {"compare_features": False, "features": "raw"}),
+        ("padim", {"compare_features": False, "features": "clean", "surroundings": 1}),
         ("pca", {}),
         ("gabor", {}),
     ],
@@ -81,11 +84,11 @@ def test_the_graph_scores_as_the_detector(name: str, changes: dict[str, Any]) ->
 
 def with_network(name: str, **changes: Any) -> None:
     """A detector that reads the features of the ImageNet CNN."""
-    config = CONFIGS[name](**{**SMALL[name], **changes})
-    extract = extractor("lite0", 8, "cpu")
+    config: Any = CONFIGS[name](**{**SMALL[name], **changes})
+    extract = extractor(config.network, config.patch, "cpu")
     fitted = fitted_on(name, config, imagenet=extract)
     images = replace(samples(4, 99, config.input_side), imagenet=extract)
-    found = parity(name, fitted, config, images, network_of("lite0", 8))
+    found = parity(name, fitted, config, images, network_of(config.network, config.patch))
     assert found.within(TOLERANCE)
     assert found.pixel <= TOLERANCE
 
@@ -94,21 +97,27 @@ def test_the_graph_of_padim_holds_the_imagenet_network() -> None:
     with_network("padim", compare_features=False, surroundings=3)
 
 
+def test_the_graph_of_nearest_neighbours_holds_another_network() -> None:
+    with_network("knn", compare_features=False, features="imagenet", network="lite1", patch=16)
+
+
 def test_the_graph_of_intra_compares_features() -> None:
     """16 and 96 pixels: means of 36, which no binary number holds, and some of them exact halves."""
     with_network("intra", compare="features", surroundings=3, image_side=16, patch_side=4, compare_side=96)
 
 
-def test_the_graph_of_ear_cuts_by_rarity_and_compares_features() -> None:
-    """In the last image nothing is rarer than the rest."""
-    config, extract = CONFIGS["ear"](**SMALL["ear"], surroundings=0), extractor("lite0", 8, "cpu")
+@pytest.mark.parametrize(("mask", "surroundings"), [("rarity_raw", 0), ("rarity_raw", 3), ("rarity_clean", 3)])
+def test_the_graph_of_ear_cuts_by_rarity_and_compares_features(mask: str, surroundings: int) -> None:
+    """In the last image nothing is rarer than the rest. The network is the default one."""
+    config: Any = CONFIGS["ear"](**SMALL["ear"], mask=mask, surroundings=surroundings)
+    extract = extractor(config.network, config.patch, "cpu")
     images = samples(3, 99, config.input_side)
-    assert images.raw is not None
-    tokens = images.raw[:]
+    read = "raw" if mask == "rarity_raw" else "clean"
+    tokens = getattr(images, read)[:]
     tokens[2] = 1
     fitted = fitted_on("ear", config, imagenet=extract)
-    chosen = replace(images, raw=tokens, imagenet=extract)
-    assert parity("ear", fitted, config, chosen, network_of("lite0", 8)).within(TOLERANCE)
+    chosen = replace(images, **{read: tokens}, imagenet=extract)
+    assert parity("ear", fitted, config, chosen, network_of(config.network, config.patch)).within(TOLERANCE)
 
 
 @pytest.mark.parametrize(("compare_by", "sigma"), [("ssim", 0.0), ("msgms", 1.5)])

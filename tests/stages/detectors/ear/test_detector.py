@@ -16,6 +16,7 @@ from stages.detectors.compare import Comparison, Painted
 from stages.detectors.ear import detector
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.detector import fit, needs, score
+from stages.detectors.ear.unet import UNet
 from stages.detectors.interface import CompareConfig
 from stages.training import Session
 from stages.types import Fitted, Samples, ScoreMap, UserError
@@ -120,7 +121,12 @@ def test_scores_follow_from_the_map_and_names_are_the_same_for_each_image(fitted
         highest = np.sort(s.anomaly_map, axis=None)[-5:]  # 2 % of 256 pixels
         assert s.image_score == pytest.approx(highest.mean())
         assert s.extras["score_rarity_raw"] == s.extras["msgms"] == s.image_score
-        assert list(s.extras) == ["ssim", "msgms", "score_attention", "score_rarity_raw", "score_rarity_clean"]
+        assert (s.extras["max"], s.extras["mean"]) == (
+            s.anomaly_map.max(),
+            pytest.approx(s.anomaly_map.mean(), rel=1e-4),
+        )
+        kinds = ["score_attention", "score_rarity_raw", "score_rarity_clean"]
+        assert list(s.extras) == ["ssim", "msgms", *kinds, "max", "mean"]
 
 
 def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fitted) -> None:
@@ -141,7 +147,8 @@ def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fi
     planes = comparison.maps(Painted(test.images[:], restorations, cuts))
     for a, b, plane in zip(pixels, scored, planes, strict=True):
         assert np.array_equal(b.anomaly_map, plane)
-        assert b.image_score == plane.max()
+        assert b.image_score == plane.max() == b.extras["max"]
+        assert b.extras["mean"] == pytest.approx(plane.mean(), rel=1e-4)
         assert _same(a.pictures, b.pictures)
         assert (b.extras["ssim"], b.extras["msgms"]) == (a.extras["ssim"], a.extras["msgms"])
     with pytest.raises(UserError, match="ImageNet CNN"):
@@ -164,9 +171,25 @@ def test_the_deployed_score_does_not_depend_on_the_comparison(fitted: Fitted) ->
     of = samples(3, 2)
     for a, b in zip(_scored(fitted, of), _scored(alone, of, compare_masks=False), strict=True):
         assert np.array_equal(a.anomaly_map, b.anomaly_map)
-        assert set(b.extras) == {"ssim", "msgms", "score_rarity_raw"}
+        assert set(b.extras) == {"ssim", "msgms", "score_rarity_raw", "max", "mean"}
         assert set(b.pictures) == {"mask", "mask_rarity_raw", "restoration"}
     assert set(alone.metrics["masks_left_out"]) == {"attention", "rarity_clean"}
+
+
+def test_one_forward_pass_an_image_and_one_for_each_mask_that_is_compared(
+    fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, forward = list[int](), UNet.forward
+
+    def counted(self: UNet, x: torch.Tensor) -> torch.Tensor:
+        passes.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(UNet, "forward", counted)
+    _scored(fitted, samples(3, 2), compare_masks=False)
+    assert passes == [1] * 3
+    _scored(fitted, samples(3, 2))
+    assert passes == [1] * (3 + 9)
 
 
 def test_needs_only_what_it_reads() -> None:

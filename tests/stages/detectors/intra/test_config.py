@@ -9,14 +9,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from pipeline.profiles import PROFILES
 from stages.detectors.intra.config import IntraConfig
 from stages.types import UserError
-
-PAPER = IntraConfig(
-    image_side=256, patch_side=16, window_side=7, blocks=13, width=512, heads=8, windows_per_image=600, epochs=1000,
-    patience=50, batch=256, lr=1e-4, schedule="constant", warmup_steps=0, rotations=True, smoothing_side=21,
-    compare="msgms",
-)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -52,7 +47,7 @@ def test_the_papers_network_is_reached_by_parameters_alone() -> None:
     from stages.detectors.intra.model import InpaintingTransformer
 
     with torch.device("meta"):
-        network = InpaintingTransformer(PAPER)
+        network = InpaintingTransformer(IntraConfig(**PROFILES["paper"]["intra"]))
     d, p = 512, 16 * 16 * 3
     reduce = (d * 2 * d + 2 * d) + (2 * d * (d // 2) + d // 2)
     block = 2 * reduce + 2 * (d * d + d) + (d * 4 * d + 4 * d) + (4 * d * d + d) + 2 * 2 * d
