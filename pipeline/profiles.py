@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pipeline import paths
 from pipeline.params import Params, defaults, load_params
@@ -159,12 +159,22 @@ def _shown(value: Any) -> str:
 
 
 def _range(field: Any) -> str:
-    """What the annotation allows, as far as it is a range."""
+    """What the annotation allows, as far as it is a range or a choice."""
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     found = [
         f"{sign} {getattr(one, name)}" for one in field.metadata for name, sign in signs.items() if hasattr(one, name)
     ]
+    if choices := _choices(field.annotation):
+        found.append(" | ".join(choices))
     return f"   [{', '.join(found)}]" if found else ""
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Of a Literal, wherever it stands within."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return [str(one) for one in arguments]
+    return [choice for one in arguments for choice in _choices(one)]
 
 
 def _leaves(changes: Changes, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -47,6 +47,17 @@ def test_every_named_path_exists() -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_every_benchmark_takes_the_options_that_it_is_told_with() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "stages").rglob("README.md")]
+    told = [one for page in pages for one in re.findall(r"`python -m tests\.benchmarks\.(\w+)([^`]*)`", page.read_text())]
+    assert len(told) > 20
+    for name, arguments in told:
+        options = re.findall(r"--\w+", arguments)
+        source = (ROOT / f"tests/benchmarks/{name}.py").read_text()
+        assert "--json" in options, f"{name}{arguments}"
+        assert all(f'"{option}"' in source for option in options), f"{name}{arguments}"
+
+
 def test_the_lock_holds_what_pyproject_asks_for(tmp_path: Path) -> None:
     """Resolving anew with the pins as they are changes nothing."""
     if not (ROOT / ".venv/.installed").exists():

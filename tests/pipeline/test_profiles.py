@@ -78,6 +78,8 @@ def test_every_key_is_explained_with_value_default_and_range(file: Path) -> None
     lines = explain(params, "ear.mask_fraction")
     assert lines[0] == "ear.mask_fraction = 0.2   (default 0.15)   [> 0.0, < 1.0]"
     assert "Share of the image's pixels that is cut out." in lines[1]
+    assert explain(params, "ear.hint")[0] == "ear.hint = mosaic   [mosaic | none]"
+    assert explain(params, "denoise.solver")[0].endswith("[least_squares | neural_field]")
     whole = [line.split(" = ")[0] for line in explain(params) if not line.startswith(" ")]
 
     def names(values: object, above: str = "") -> list[str]:
