@@ -23,7 +23,8 @@ class RetrainConfig(Config):
     detectors: tuple[str, ...] = ()
     """Whose figures the gate judges, where its rules do not say. None: the fusion, or the first where there is none."""
     on_drift: Literal["warn", "hold"] = "warn"
-    """What happens when the new images differ from the training images: said in the run's record, or the challenger held."""
+    """What happens when the new images differ from the training images: said in the run's record, or the challenger
+    held."""
     drift_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     """Share of harmless batches of images of which drift is said all the same."""
     drift_least: Annotated[int, Field(ge=2, le=10_000)] = 12
