@@ -6,7 +6,8 @@
 sees, and paints, the image reduced to S pixels; features are those of the whole image and of the restoration enlarged
 to its side. A linear map, one for all positions, predicts a cell's features from those of the cells around it and from
 the restoration's, as far as that was painted unseen (`stages.detectors.surroundings`); at each position a Gaussian over
-what it leaves is fitted to normal images (`stages.detectors.gaussian`).
+what it leaves is fitted to normal images, and the distance from it divided by what is usual there
+(`stages.detectors.gaussian`).
 
 Sources: features in place of pixels: Johnson et al., "Perceptual losses", ECCV 2016; the rest is ours.
 
@@ -138,7 +139,7 @@ class Learner:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Of all images so far."""
-        return self._predicted | self._sums.gaussian(SHRINKAGE, RIDGE).named("compare.")
+        return self._predicted | self._sums.gaussian(SHRINKAGE, RIDGE, normalised=True).named("compare.")
 
     def _prediction(
         self, painted: Callable[[NDArray[np.int64]], Painted], few: NDArray[np.int64]

@@ -19,6 +19,8 @@ from stages.types import batches
 
 _AT_ONCE = 64
 """Positions whose covariances are factorised at once."""
+FLOOR = 0.1
+"""Added, as a share of the mean over positions, to the squared distance that is normal at one."""
 
 
 class Sums:
@@ -53,26 +55,49 @@ class Sums:
         covariance /= max(self.count - 1, 1)
         return self._origin + shift, covariance
 
-    def gaussian(self, shrinkage: float, ridge: float) -> Gaussian:
+    def gaussian(self, shrinkage: float, ridge: float, normalised: bool = False) -> Gaussian:
         """Of the features in channels of unit variance.
 
         Args:
             shrinkage: share of the covariance pooled over all positions in that of each.
             ridge: added to the diagonal; channels have unit variance.
+            normalised: divide what whitens a position's features by the distance that a normal image has there
+                (`_normal_distance`), so that a position where these vary much is not where most alarms are.
         """
         mean, covariance = self.moments()
         variance = np.diagonal(covariance, axis1=1, axis2=2).mean(axis=0) + mean.var(axis=0)  # (C,)
         spread = np.where(variance > 0, np.sqrt(variance), 1.0)
         covariance /= spread[:, None] * spread
         pooled = covariance.mean(axis=0) * shrinkage + ridge * np.eye(len(spread))
-        covariance *= 1 - shrinkage
-        covariance += pooled
-        lower = np.tril_indices(len(spread))
-        packed = [
-            np.linalg.inv(np.linalg.cholesky(covariance[rows]))[:, *lower].astype(np.float32)
-            for rows in batches(len(covariance), _AT_ONCE)
-        ]
-        return Gaussian(mean.reshape(self._shape).astype(np.float32), spread.astype(np.float32), np.concatenate(packed))
+        lower, packed, squares = np.tril_indices(len(spread)), [], []
+        for rows in batches(len(covariance), _AT_ONCE):
+            own = covariance[rows]
+            factors = np.linalg.inv(np.linalg.cholesky(own * (1 - shrinkage) + pooled))
+            packed.append(factors[:, *lower].astype(np.float32))
+            if normalised:
+                squares.append(((factors @ own) * factors).sum(axis=(1, 2)))
+        whitening = np.concatenate(packed)
+        if normalised:
+            whitening /= _normal_distance(np.concatenate(squares), self.count, shrinkage)[:, None]
+        return Gaussian(mean.reshape(self._shape).astype(np.float32), spread.astype(np.float32), whitening)
+
+
+def _normal_distance(squares: NDArray[np.float64], count: int, shrinkage: float) -> NDArray[np.float32]:
+    """(P,) root mean square of the distance of a normal image that the Gaussian has not seen, over its mean.
+
+    Args:
+        squares: (P,) trace of (covariance in use)^-1 (covariance of the images) at each position: mean squared distance
+            of the images themselves. Without one of them, by the Sherman-Morrison formula and with the mean in place of
+            each, it is larger by 1 / (1 - (1 - shrinkage) * squares / count), as in generalised cross-validation
+            (Golub, Heath and Wahba, Technometrics 1979).
+        count: images.
+    """
+    unseen = squares / (1 - (1 - shrinkage) * squares / count)
+    mean = unseen.mean()
+    if mean <= 0:  # a single image, or equal ones
+        return np.ones(len(squares), np.float32)
+    # where nothing varies, anything would be an alarm
+    return np.sqrt((unseen / mean + FLOOR) / (1 + FLOOR)).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,12 @@ Images = NDArray[np.uint8]
 Tokens = NDArray[np.float32]
 
 
-def pasted(image: Images, number: int) -> Images:
-    """The image (S, S, 3) with a moved patch, a scratch, or a dark spot, by turns."""
+def pasted(image: Images, number: int, margins: tuple[float, float] = (0.15, 0.2)) -> Images:
+    """The image (S, S, 3) with a moved patch, a scratch, or a dark spot, by turns.
+
+    Args:
+        margins: how far from the border, as a share of S, scratches begin and spots have their middle at the least.
+    """
     rng, side = np.random.default_rng(number), image.shape[0]
     changed = image.astype(np.float64)
     y, x = np.mgrid[:side, :side]
@@ -47,13 +51,13 @@ def pasted(image: Images, number: int) -> Images:
     elif number % 3 == 1:
         angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.3) * side
         steps = np.linspace(0, 1, 200)[:, None] * length * [np.sin(angle), np.cos(angle)]
-        places = (rng.uniform(0.15, 0.85, 2) * side + steps).astype(int).clip(0, side - 1)
+        places = (rng.uniform(margins[0], 1 - margins[0], 2) * side + steps).astype(int).clip(0, side - 1)
         line = np.zeros((side, side))
         line[places[:, 0], places[:, 1]] = 1
         line = gaussian_filter(line, 1.0)
         changed -= line[..., None] / line.max() * rng.uniform(30, 70)
     else:
-        centre = rng.uniform(0.2, 0.8, 2) * side
+        centre = rng.uniform(margins[1], 1 - margins[1], 2) * side
         near = np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (2 * (0.07 * side) ** 2))
         texture = gaussian_filter(rng.standard_normal((side, side)), 0.05 * side)
         spot = gaussian_filter((texture > 0.5 * texture.std()) * near, 1.5)

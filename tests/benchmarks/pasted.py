@@ -58,7 +58,11 @@ def images_of(part: Part, fold: int, quick: bool) -> dict[str, NDArray[np.uint8]
 
 def with_defects(image: NDArray[np.uint8], number: int) -> list[NDArray[np.uint8]]:
     """The image with a defect of each of `KINDS`."""
-    return [*(pasted(image, number * 3 + kind) for kind in range(3)), shaded(image, number), dimmed(image, number)]
+    return [
+        *(pasted(image, number * 3 + kind, margins=(0, 0)) for kind in range(3)),
+        shaded(image, number),
+        dimmed(image, number),
+    ]
 
 
 def shaded(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:

@@ -60,20 +60,33 @@ def gabor_map(train: NDArray[np.float64], test: NDArray[np.float64], ridge: floa
 
 
 def gaussian_map(
-    train: NDArray[np.float64], test: NDArray[np.float64], shrinkage: float, ridge: float, smoothing: float
+    train: NDArray[np.float64],
+    test: NDArray[np.float64],
+    shrinkage: float,
+    ridge: float,
+    smoothing: float,
+    normalised: bool = False,
 ) -> NDArray[np.float64]:
-    """Smoothed Mahalanobis map of features (h, w, C) under Gaussians of (N, h, w, C), covariances drawn together."""
+    """Smoothed Mahalanobis map of features (h, w, C) under Gaussians of (N, h, w, C), covariances drawn together.
+
+    `normalised`: each position's distance over that of a normal image left out there, its square kept above a tenth.
+    """
     places = list(np.ndindex(test.shape[:2]))
     own = {place: np.cov(train[:, *place].astype(np.float64), rowvar=False) for place in places}
     means = np.array([train[:, *place].mean(axis=0, dtype=np.float64) for place in places])
     spread = np.sqrt(np.mean([np.diag(one) for one in own.values()], axis=0) + means.var(axis=0))
     own = {place: one / np.outer(spread, spread) for place, one in own.items()}
     pooled = np.mean(list(own.values()), axis=0)
-    result = np.empty(test.shape[:2])
+    result, usual = np.empty(test.shape[:2]), np.empty(test.shape[:2])
     for place, mean in zip(places, means, strict=True):
         covariance = (1 - shrinkage) * own[place] + shrinkage * pooled + ridge * np.eye(len(spread))
+        inverse = np.linalg.inv(covariance)
         offset = (test[place] - mean) / spread
-        result[place] = math.sqrt(offset @ np.linalg.inv(covariance) @ offset)
+        result[place] = math.sqrt(offset @ inverse @ offset)
+        square = np.trace(inverse @ own[place])
+        usual[place] = square / (1 - (1 - shrinkage) * square / len(train))
+    if normalised:
+        result /= np.sqrt((usual / usual.mean() + 0.1) / 1.1)
     return gaussian_filter(result, smoothing)
 
 

@@ -16,6 +16,9 @@ class PadimConfig(FeatureConfig):
     """Share of the covariance pooled over all positions in the covariance of each; the rest is its own."""
     ridge: float = Field(1e-3, gt=0.0, le=1.0)
     """Added to the covariance's diagonal; channels have unit variance."""
+    normalised: bool = False
+    """Divide the distance at each position by what is usual there for a normal image that was left out, so that a
+    position where good parts vary much is not where most alarms are. Off: PaDiM as it is known."""
     surroundings: int = Field(0, ge=0, le=99)
     """How many cells away the eight cells lie from which a cell's features are predicted; what the prediction leaves is
     modelled. 0: features are modelled as they come."""

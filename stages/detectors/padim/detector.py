@@ -52,7 +52,7 @@ def _fitted(parts: Sequence[Samples], config: PadimConfig) -> list[Fitted]:
         for part, arrays in zip(parts, models, strict=True):
             for block in feature_batches(part, kind):
                 sums.add(np.stack([_left(one, prediction, kind, config) for one in block]))
-            arrays |= prediction | sums.gaussian(config.shrinkage, config.ridge).named(f"{kind}.")
+            arrays |= prediction | sums.gaussian(config.shrinkage, config.ridge, config.normalised).named(f"{kind}.")
     counts = accumulate(map(len, parts))
     return [Fitted(arrays, metrics={"images": count}) for arrays, count in zip(models, counts, strict=True)]
 

@@ -83,7 +83,8 @@ def test_the_map_is_the_distance_of_what_restoration_and_surroundings_do_not_pre
     found = _maps(_config(surroundings=distance), given, counts, cut)
     left = extract(images) - inputs(images, restorations, _cuts(3, 1)) @ prediction
     for plane, one in zip(found, left, strict=True):
-        expected = gaussian_map(outputs - x @ prediction, one, compare.SHRINKAGE, compare.RIDGE, compare.SMOOTHING)
+        constants = compare.SHRINKAGE, compare.RIDGE, compare.SMOOTHING
+        expected = gaussian_map(outputs - x @ prediction, one, *constants, normalised=True)
         np.testing.assert_allclose(plane, expected, rtol=5e-3)
 
 

@@ -43,9 +43,16 @@ def scored(config: PadimConfig, model: Fitted, given: Samples) -> list[ScoreMap]
 
 @pytest.mark.parametrize("kind", ["imagenet", "raw"])
 @pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
-def test_map_equals_a_gaussian_per_position(kind: str, shrinkage: float) -> None:
+@pytest.mark.parametrize("normalised", [False, True])
+def test_map_equals_a_gaussian_per_position(kind: str, shrinkage: float, normalised: bool) -> None:
     config = PadimConfig(
-        features=kind, compare_features=False, image_side=SIDE, shrinkage=shrinkage, ridge=0.01, fit_on="train"
+        features=kind,
+        compare_features=False,
+        image_side=SIDE,
+        shrinkage=shrinkage,
+        ridge=0.01,
+        fit_on="train",
+        normalised=normalised,
     )
     train, test = samples(24, 0), samples(3, 2)
 
@@ -53,7 +60,7 @@ def test_map_equals_a_gaussian_per_position(kind: str, shrinkage: float) -> None
         return extract(given.images) if kind == "imagenet" else given.raw.astype(np.float64)
 
     for values, found in zip(of(test), scored(config, fitted(config), test), strict=True):
-        expected = gaussian_map(of(train), values, shrinkage=shrinkage, ridge=0.01, smoothing=1.0)
+        expected = gaussian_map(of(train), values, shrinkage, 0.01, 1.0, normalised)
         np.testing.assert_allclose(found.anomaly_map, expected, rtol=2e-3)
         assert found.image_score == pytest.approx(float(found.anomaly_map.max()))
 
@@ -80,6 +87,7 @@ def test_fit_on_validation_too_and_smoothing_and_ridge_change_the_map() -> None:
         {"ridge": 0.5},
         {"shrinkage": 0.1},
         {"surroundings": 1},
+        {"normalised": True},
     ):
         config = base.model_copy(update=changes)
         assert not np.allclose(scored(config, fitted(config), samples(2, 2))[0].anomaly_map, first)
