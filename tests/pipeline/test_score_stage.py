@@ -16,6 +16,7 @@ from pipeline.params import load_params
 from pipeline.stage_io.detectors import samples_of
 from pipeline.stage_io.rows import read_manifest
 from pipeline.stage_io.saving import load_fitted
+from pipeline.stage_io.score import _other_scores
 from stages.array_store import StoredRows
 from stages.detectors.ear import detector
 from stages.download.images import decode_mask
@@ -63,6 +64,11 @@ def test_the_other_scores_are_judged_on_the_test_images(maps: Path, details: dic
     for name in names:
         expected = roc_auc_score(test["label"], test[f"extra_{name}"])
         assert details["image_auroc_of"][name] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_other_scores_of_validation_images_do_not_count() -> None:
+    table = pd.DataFrame({"split": ["test"] * 3 + ["validation"], "label": [0, 0, 1, 0], "extra_max": [1.0, 3, 2, 9]})
+    assert _other_scores(table) == {"image_auroc_of": {"max": 0.5}}
 
 
 def test_the_pictures_of_each_test_image_are_the_detectors(maps: Path) -> None:
