@@ -24,8 +24,6 @@ PROFILES: dict[str, Changes] = {
         "ear": {"image_side": 128, "width": 32, "depth": 4, "epochs": 200, "patience": 30, "batch": 32, "lr": 0.001},
         "intra": {
             "image_side": 128,
-            "compare_side": 384,
-            "surroundings": 12,
             "window_side": 7,
             "blocks": 8,
             "width": 256,

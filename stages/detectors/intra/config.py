@@ -18,10 +18,10 @@ class IntraConfig(CompareConfig):
 
     image_side: int = Field(64, ge=8, le=4096)
     """S: side in pixels of the image that the network sees; a multiple of `patch_side`. Paper: 256, 320 or 512."""
-    compare_side: int = Field(320, ge=64, le=1024, multiple_of=32)
+    compare_side: int = Field(384, ge=64, le=1024, multiple_of=32)
     """For `compare: features`: side in pixels at which the image is compared with its restoration, which is enlarged to
     it; a multiple of 32 and of `image_side`."""
-    surroundings: int = Field(10, ge=0, le=99)
+    surroundings: int = Field(12, ge=0, le=99)
     """For `compare: features`: how many cells away the eight cells lie from which, beside the restoration, a cell's
     features are predicted; what is left counts. Lot and exposure fall out, smaller defects stay. 0: none."""
     patch_side: int = Field(8, ge=2, le=128)
