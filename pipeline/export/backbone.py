@@ -16,7 +16,7 @@ def export_backbone(params: Params, category: str, folder: Path, tolerance: floa
     Raises:
         FileNotFoundError: a stage has not run.
     """
-    from pipeline.judge.features import Features
+    from pipeline.judge.features import Extractor
     from pipeline.stage_io.rows import ImageFiles, read_manifest
     from pipeline.stage_io.saving import load_fitted
     from stages.onnx_graphs.backbone import graph as graph_of
@@ -39,7 +39,7 @@ def export_backbone(params: Params, category: str, folder: Path, tolerance: floa
         return models[part.partition("/")[0]][0]
 
     images = ImageFiles.of(read_manifest(), compared_rows(category), graph.inputs[0].shape[1])
-    ours, run = Features(fitted, clean=True, distilled=distilled, device="cpu"), arrays_runner(content)
+    ours, run = Extractor(fitted, clean=True, distilled=distilled, device="cpu"), arrays_runner(content)
     pairs = [(ours.of(image[None]), run({"image": image[None]})) for image in images[:]]
     found = differences([one for one, _ in pairs], [other for _, other in pairs])
     if not all(value <= tolerance for value in found.values()):

@@ -12,7 +12,7 @@ from stages.denoise.denoiser import apply_denoiser
 from stages.types import Fitted, UserError
 
 
-class Features:
+class Extractor:
     """Loaded once, used batch by batch."""
 
     def __init__(self, fitted: Callable[[str], Fitted], clean: bool, distilled: bool, device: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle import model_part
-from pipeline.judge.features import Features
+from pipeline.judge.features import Extractor
 from pipeline.judge.opened import Bundle
 from pipeline.paths import FUSION
 from pipeline.stage_io.detectors import imagenet_of
@@ -43,7 +43,7 @@ class Models:
         needs = frozenset[str]().union(*self._needs.values())
         self._features = None
         if needs & OF_BACKBONE:
-            self._features = Features(bundle.fitted, "clean" in needs, bundle.params.distill.epochs > 0, device)
+            self._features = Extractor(bundle.fitted, "clean" in needs, bundle.params.distill.epochs > 0, device)
         self._imagenet = self._extractors()
         self.sides = frozenset(config.input_side for config in self._configs.values())
         if self._features is not None:

@@ -10,7 +10,7 @@ from stages.onnx_graphs.interface import ExportGraph, image_input
 from stages.types import Fitted
 
 
-class Features(nn.Module):
+class Backbone(nn.Module):
     """Image (1, S, S, 3) uint8 -> `raw` and `clean` tokens (1, h, w, C), and class attention (1, heads, h, w), if any.
 
     All are rounded to half precision.
@@ -42,5 +42,5 @@ def graph(backbone: Fitted, denoiser: Fitted, distilled: bool) -> ExportGraph:
     scale = None if distilled else float(denoiser.info["scale"])
     cleaner = load(denoiser, "cpu").network if distilled else loaded(denoiser, "cpu")
     outputs = ("raw", "clean", *(("attention",) if network.heads else ()))
-    module = Features(network.network, cleaner, scale)
+    module = Backbone(network.network, cleaner, scale)
     return ExportGraph(module.eval(), (image_input(network.image_side),), outputs)

@@ -576,7 +576,7 @@ def test_what_is_only_compared_is_not_computed(here: Path, tmp_path: Path, monke
 
 
 def test_a_distilled_backbone_takes_the_denoisers_place(finished: Path, tmp_path: Path) -> None:
-    from pipeline.judge.features import Features
+    from pipeline.judge.features import Extractor
     from pipeline.judge.opened import open_bundle
 
     make_bundle(load_params(finished / "params.yaml"), finished, tmp_path / "bundle")
@@ -585,7 +585,7 @@ def test_a_distilled_backbone_takes_the_denoisers_place(finished: Path, tmp_path
     def fitted(part: str) -> Any:
         return bundle.fitted("backbone" if part == "denoiser/distilled" else part)
 
-    denoised, distilled = (Features(fitted, True, distilled, "cpu") for distilled in (False, True))
+    denoised, distilled = (Extractor(fitted, True, distilled, "cpu") for distilled in (False, True))
     side = denoised.backbone.image_side
     images = np.full((2, side, side, 3), 99, np.uint8)
     found, other = denoised.of(images), distilled.of(images)

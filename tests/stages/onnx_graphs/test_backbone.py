@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from pipeline.judge.features import Features
+from pipeline.judge.features import Extractor
 from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
 from stages.backbone.load import load, network_for
@@ -46,7 +46,7 @@ def found_by_both(backbone: Fitted, denoiser: Fitted, distilled: bool) -> tuple[
     def fitted(part: str) -> Fitted:
         return backbone if part == "backbone" else denoiser
 
-    ours = Features(fitted, clean=True, distilled=distilled, device="cpu")
+    ours = Extractor(fitted, clean=True, distilled=distilled, device="cpu")
     run = arrays_runner(to_onnx(graph(backbone, denoiser, distilled)), threads=1)
     images = [image[None] for image in IMAGES[:2]]
     return [ours.of(image) for image in images], [run({"image": image}) for image in images]
