@@ -19,7 +19,8 @@ class RetrainConfig(Config):
     """A file of the inbox is taken in when neither its size nor its time changed within this many seconds."""
     gate: str = "image_auroc>=-0.01"
     """Challenger less champion, on the champion's test images; as for `burnish diff --gate`. The challenger is held
-    when the whole interval of a difference lies beyond its limit."""
+    when the whole interval of a difference lies beyond its limit, or when it cannot be judged: so without defective
+    test images, of which AUROC needs some. Then a rule on good ones serves: `overkill_rate<=+0.02`."""
     detectors: tuple[str, ...] = ()
     """Whose figures the gate judges, where its rules do not say. None: the fusion, or the first where there is none."""
     on_drift: Literal["warn", "hold"] = "warn"

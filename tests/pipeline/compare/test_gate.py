@@ -89,3 +89,13 @@ def test_what_cannot_be_judged_is_a_fault() -> None:
     lost = toy.side(toy.run(), predictions={}, problems={"predictions": "gone"})
     with pytest.raises(UserError, match="no interval: predictions of A: gone"):
         names(compare(lost, toy.side(toy.run(seed=1))), "image_auroc>=-1")
+
+
+def test_without_defective_images_overkill_can_be_judged() -> None:
+    """As the README says of lines that have none."""
+    table = toy.manifest(80, 0)
+    strict = toy.Run(table, toy.run(seed=1, table=table).scores, threshold=-9.0)
+    diff = compare(toy.side(toy.run(table=table)), toy.side(strict), resamples=100)
+    with pytest.raises(UserError, match=r"cannot be judged: tile/knn:image_auroc.*no defect images"):
+        names(diff, "image_auroc>=-0.01")
+    assert names(diff, "overkill_rate<=+0.02") == ["tile/knn:overkill_rate"]
