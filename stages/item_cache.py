@@ -8,9 +8,7 @@ any fsspec URL. A local cache is held under its size cap by dropping what was us
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -33,36 +31,6 @@ def item_key(*, image: str, weights: str, parameters: Any, code: str) -> str:
     """sha256 (hex) of all that a result depends on; `parameters` are JSON values."""
     text = json.dumps([image, weights, parameters, code], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def code_version(*names: str) -> str:
-    """Digest of what modules (`stages.types`) or whole packages (`stages.denoise`) do, found without importing them.
-
-    Taken over their syntax trees without comments, layout and docstrings, so that only a change of behaviour counts.
-    """
-    digest = hashlib.sha256()
-    for name in names:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise ValueError(f"no module {name}")
-        origin = Path(spec.origin)
-        files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-        for file in files:
-            digest.update(file.name.encode())
-            digest.update(_behaviour(file.read_text()).encode())
-    return digest.hexdigest()[:16]
-
-
-def _behaviour(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [line for line in node.body if not _is_text(line)]
-    return ast.dump(tree)
-
-
-def _is_text(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
 @dataclass

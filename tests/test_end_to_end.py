@@ -206,7 +206,7 @@ DIES = """
 import os, signal, sys
 from pathlib import Path
 from stages.item_cache import ItemCache
-from pipeline import stage_io
+from pipeline.stage_io.run_stage import run as run_stage
 
 put, done = ItemCache.put, []
 
@@ -217,7 +217,7 @@ def put_and_die(self, key, item):
         os.kill(os.getpid(), signal.SIGKILL)
 
 ItemCache.put = put_and_die
-stage_io.run(sys.argv[2], *sys.argv[3:])
+run_stage(sys.argv[2], *sys.argv[3:])
 """
 
 
@@ -258,7 +258,7 @@ DIES_IN_TRAINING = """
 import os, signal, sys
 from pathlib import Path
 from stages import training
-from pipeline import stage_io
+from pipeline.stage_io.run_stage import run as run_stage
 
 steps, keep = [], training._Keeper.on_train_epoch_end
 step = training._Module.training_step
@@ -274,7 +274,7 @@ def end_of_epoch(self, *arguments):
 
 training._Module.training_step = counted
 training._Keeper.on_train_epoch_end = end_of_epoch
-stage_io.run(*sys.argv[2:])
+run_stage(*sys.argv[2:])
 print("steps", len(steps))
 """
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import exit_codes
 from pipeline.compare.diff import Diff, compare
 from pipeline.compare.gate import BREACH, Breach, judge
-from pipeline.compare.rules import Rule
 from pipeline.compare.sides import Side, read_side
+from pipeline.project import exit_codes
+from pipeline.project.gate_rules import Rule
 from stages.types import UserError
 
 
@@ -85,7 +85,7 @@ def _print(diff: Diff, breaches: list[Breach] | None, options: Options) -> None:
         print(markdown(diff, **chosen, breaches=breaches), end="")
     else:
         from pipeline.compare.terminal import show
-        from pipeline.progress import stdout_console
+        from pipeline.show.console import stdout_console
 
         show(diff, stdout_console(), **chosen)
         if breaches == []:

@@ -12,8 +12,9 @@ from pipeline.compare.flips import Flip, flips_of, worst_first
 from pipeline.compare.matching import match
 from pipeline.compare.rows import Row, Sampling, rows_of
 from pipeline.compare.sides import Key, Side
-from pipeline.paths import FUSION, METRICS
-from stages.detectors.registry import FLOORS
+from pipeline.project.paths import METRICS
+from stages.detectors.registry import BASELINES
+from stages.fusion.members import FUSION
 from stages.types import UserError
 
 SCHEMA = 1
@@ -93,7 +94,7 @@ def _keys(a: Side, b: Side) -> list[Key]:
         for category, detectors in side.metrics.items():
             for name, figures in detectors.items():
                 found[category, name] = figures.get("image_auroc") or 0.0
-    return sorted(found, key=lambda key: (key[0], key[1] in FLOORS, -found[key], key[1]))
+    return sorted(found, key=lambda key: (key[0], key[1] in BASELINES, -found[key], key[1]))
 
 
 def _headline(keys: list[Key], b: Side) -> dict[str, str]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from pipeline.compare.diff import Diff
 from pipeline.compare.rows import Row
-from pipeline.compare.rules import Rule
+from pipeline.project.gate_rules import Rule
 from stages.types import UserError
 
 BREACH = 3

@@ -10,8 +10,8 @@ from pipeline.compare.diff import Diff
 from pipeline.compare.flips import Flip
 from pipeline.compare.gate import Breach
 from pipeline.compare.rows import PLAIN, Row
-from pipeline.compare.rules import PAIRED
-from stages.detectors.registry import FLOORS
+from pipeline.project.gate_rules import PAIRED
+from stages.detectors.registry import BASELINES
 
 PARAMS_OPEN = 5
 """So many changed parameters are listed in the open; more are folded in."""
@@ -61,7 +61,7 @@ def _figures(rows: Sequence[Row]) -> Iterator[str]:
         yield "| | " + " | ".join(words.NAMES[metric] for metric in metrics) + " |"
         yield "| --- |" + " --- |" * len(metrics)
         for (category, detector), found in moved.items():
-            name = f"{category}/{detector}{' *floor*' if detector in FLOORS else ''}"
+            name = f"{category}/{detector}{' *floor*' if detector in BASELINES else ''}"
             cells = [_cell(found[metric]) if metric in found else words.DASH for metric in metrics]
             yield f"| {name} | {' | '.join(cells)} |"
     if same:

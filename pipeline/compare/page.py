@@ -66,7 +66,7 @@ def _with_pictures(flips: Sequence[Flip], a: Side, b: Side) -> list[dict[str, An
 
 def _thumbnail(data: bytes) -> str | None:
     """A JPEG as data URL; None for what cannot be decoded."""
-    from stages.download.images import ImageFault, decode
+    from stages.images import ImageFault, decode
 
     try:
         image = decode(data)

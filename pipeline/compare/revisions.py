@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from pipeline.git import raw
+from pipeline.project.git import raw
 from stages.types import UserError
 
 

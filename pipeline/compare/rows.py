@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.compare.matching import Match
-from pipeline.compare.rules import PAIRED, RATES
 from pipeline.compare.sides import Key, Side
+from pipeline.project.gate_rules import PAIRED, RATES
 from stages.score import paired
 from stages.score.delong import delong
 

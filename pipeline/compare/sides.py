@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from pipeline import paths
 from pipeline.compare import revisions
 from pipeline.compare.outputs import OutputFault, Outputs, outputs_of
+from pipeline.project import paths
 from stages.types import UserError
 
 WORKSPACE = "workspace"

@@ -13,7 +13,7 @@ from pipeline.compare.changes import Change
 from pipeline.compare.diff import Diff
 from pipeline.compare.flips import Flip
 from pipeline.compare.rows import Row
-from stages.detectors.registry import FLOORS
+from stages.detectors.registry import BASELINES
 
 PARAMS_SHOWN = 12
 STYLES = {"better": "green", "worse": "red", "not comparable": "yellow", "no interval": "yellow"}
@@ -69,7 +69,7 @@ def _figures(rows: Sequence[Row]) -> Table:
             words.interval(metric, row.interval),
             words.p_value(row.p) if metric == "image_auroc" else "",
             Text(row.verdict, style=STYLES.get(row.verdict, "")),
-            style="dim" if row.detector in FLOORS else None,
+            style="dim" if row.detector in BASELINES else None,
         )
         before = key
     return table

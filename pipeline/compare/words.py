@@ -11,8 +11,8 @@ from pipeline.compare.changes import DataChanges, Images
 from pipeline.compare.diff import Diff
 from pipeline.compare.flips import KINDS, Flip
 from pipeline.compare.rows import ONE_SIDED, SAME, Row
-from pipeline.compare.rules import RATES
 from pipeline.compare.sides import Key
+from pipeline.project.gate_rules import RATES
 
 NAMES = {
     "image_auroc": "AUROC",

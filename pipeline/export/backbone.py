@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import paths
 from pipeline.export.files import compared_rows, of_graph, remove, write
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
 from stages.types import Fitted, UserError
 
 

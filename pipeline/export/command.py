@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import paths
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
 from stages.types import UserError
 
 TOLERANCE = 1e-3
@@ -34,7 +34,7 @@ def export(
     from pipeline.export.detectors import export_detector
 
     categories = _chosen("category", categories, params.data.categories)
-    detectors = _chosen("detector", detectors, params.scored)
+    detectors = _chosen("detector", detectors, params.scored_detectors)
     out, faults, reads = out or paths.DATA / "export", list[str | None](), False
     for category in categories:
         for name in detectors:

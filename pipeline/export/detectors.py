@@ -12,9 +12,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipeline import paths
 from pipeline.export.files import compared_rows, of_graph, remove, some, write
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
+from stages.fusion.members import FUSION
 from stages.types import Samples, ScoreMap, UserError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def export_detector(
     from stages.onnx_graphs.parity import compare
 
     model, threshold = folder / f"{name}.onnx", _threshold(category, name)
-    job = _fused(category) if name == paths.FUSION else _detector(params, category, name)
+    job = _fused(category) if name == FUSION else _detector(params, category, name)
     reads = any(one.name in FEATURES for one in job.graph.inputs)
     try:
         content = to_onnx(job.graph)
@@ -88,8 +89,8 @@ def export_detector(
 
 
 def _detector(params: Params, category: str, name: str) -> _Job:
-    from pipeline.stage_io.detectors import samples_of, upstream
     from pipeline.stage_io.rows import read_manifest
+    from pipeline.stage_io.samples import samples_of, upstream
     from pipeline.stage_io.saving import load_fitted
     from stages.detectors.interface import ImageNetConfig
     from stages.detectors.registry import detector as detector_named
@@ -127,7 +128,7 @@ def _fused(category: str) -> _Job:
     from stages.fusion.fusion import fuse
     from stages.onnx_graphs.fused import graph
 
-    fitted, digest = load_fitted(paths.model(category, paths.FUSION))
+    fitted, digest = load_fitted(paths.model(category, FUSION))
     names = fitted.info["detectors"]
     maps = {name: StoredRows(paths.maps(category, name) / "maps.zarr") for name in names}
     scores = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet")["image_score"] for name in names}

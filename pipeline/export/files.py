@@ -40,7 +40,7 @@ def of_graph(graph: ExportGraph, outputs: Mapping[str, tuple[list[int], str]]) -
     """What its JSON says of a graph in any case. `outputs`: shape and meaning of each."""
     from importlib.metadata import version
 
-    from pipeline.bundle import provenance
+    from pipeline.bundle.provenance import provenance
     from stages.onnx_graphs.convert import OPSET
 
     return {

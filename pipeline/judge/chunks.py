@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.executors import cores
-from pipeline.faults import out_of_memory
+from pipeline.compute.executors import cores
+from pipeline.compute.prefetch import prefetch
 from pipeline.judge.images import Opened, read
-from pipeline.stage_io.features import ahead
+from pipeline.project.faults import out_of_memory
 from stages.download.config import DataConfig
 from stages.types import ScoreMap, UserError
 
@@ -69,7 +69,7 @@ def opened(paths: Sequence[str], sides: Iterable[int], data: DataConfig, batch: 
                 yield [alone(path) for path in part]
 
     with ThreadPoolExecutor(cores()) as pool:
-        yield from ahead(chunks(pool))
+        yield from prefetch(chunks(pool))
 
 
 def judged(

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import champion, exit_codes, paths
-from pipeline.bundle import lock_digest
-from pipeline.judge.opened import ANEW, Bundle, differences, open_bundle
+from pipeline.bundle import champion
+from pipeline.bundle.provenance import lock_digest
+from pipeline.bundle.reader import ANEW, Bundle, differences, open_bundle
 from pipeline.judge.results import DEFECT, GOOD, OVERLAYS, TABLES, UNREADABLE, Results, Row, Summary, shown_path
+from pipeline.project import exit_codes, paths
+from pipeline.project.faults import explain
+from stages.fusion.members import FUSION
 from stages.types import UserError
 
 if TYPE_CHECKING:
@@ -61,8 +64,6 @@ def predict(arguments: Sequence[str], options: Options) -> int:
     Raises:
         UserError: no bundle, or one that does not fit; no images; none that can be read; memory for not even one.
     """
-    from pipeline.stage_command import explain
-
     root = paths.project_root(Path.cwd())
     bundle = open_bundle(_bundle_folder(options, root))
     for line in _notices(bundle, root):
@@ -138,7 +139,7 @@ def _detectors(bundle: Bundle, options: Options) -> tuple[str, ...]:
     for name in options.detectors:
         if name not in known:
             raise UserError(f"--detector {name}: the bundle has {', '.join(known)}")
-    default = (paths.FUSION,) if paths.FUSION in known else known
+    default = (FUSION,) if FUSION in known else known
     return tuple(dict.fromkeys(options.detectors)) or default
 
 
@@ -188,18 +189,18 @@ def _judged(
 ) -> Iterator[tuple[Opened, dict[str, ScoreMap] | None]]:
     """Each image with what the models say of it, in order; a progress bar runs along on stderr."""
     from pipeline.judge.chunks import Batch, judged, opened
-    from pipeline.stage_io.session import bar
+    from pipeline.stage_io.progress import progress_bar
 
-    shown, progress = bar("predict", len(images))
+    bar, set_done = progress_bar("predict", len(images))
 
-    def at(count: int) -> None:
-        shown.write(f"burnish: out of memory: from here on {count} image{'s' * (count > 1)} at once", file=sys.stderr)
+    def say_smaller(count: int) -> None:
+        bar.write(f"burnish: out of memory: from here on {count} image{'s' * (count > 1)} at once", file=sys.stderr)
 
-    batch = Batch(options.batch or models.batch, at)
-    with shown:
+    batch = Batch(options.batch or models.batch, say_smaller)
+    with bar:
         chunks = opened(images, models.sides, bundle.params.data, batch)
         for done, (image, maps) in enumerate(judged(models, chunks, batch), start=1):
-            progress(done)
+            set_done(done)
             yield image, maps
 
 
@@ -235,8 +236,8 @@ def _drawn(row: Row, options: Options) -> bool:
 
 def _draw(opened: Opened, maps: Mapping[str, ScoreMap], rule: Rule, results: Results, number: int) -> str | None:
     """Write the overlay of an image; its path below the output folder."""
-    from pipeline.judge.overlay import overlay
-    from stages.download.images import ImageFault, decode
+    from pipeline.show.overlay import overlay
+    from stages.images import ImageFault, decode
 
     try:
         image = decode(Path(opened.path).read_bytes())  # again: to keep it from before would take memory

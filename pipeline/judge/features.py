@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backbone.load import load
+from stages.backbone.networks.load import load
 from stages.denoise.denoiser import apply_denoiser
 from stages.types import Fitted, UserError
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 from stages.download.config import DataConfig
 from stages.download.examine import max_bytes_for, read_unchanged
-from stages.download.images import ImageFault, decode, mode_of, to_square
 from stages.download.sources.files import images_below, is_folder, is_image
+from stages.images import ImageFault, decode, mode_of, to_square
 
 STDIN = "-"
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.bundle import model_part
+from pipeline.bundle.reader import Bundle
+from pipeline.bundle.writer import model_part
 from pipeline.judge.features import Extractor
-from pipeline.judge.opened import Bundle
-from pipeline.paths import FUSION
-from pipeline.stage_io.detectors import imagenet_of
+from pipeline.stage_io.samples import imagenet_of
 from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.registry import detector as detector_named
 from stages.fusion.fusion import fuse
+from stages.fusion.members import FUSION
 from stages.types import Extract, Samples, ScoreMap
 
 OF_BACKBONE = frozenset({"raw", "clean", "attention"})

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import paths
+from pipeline.project import paths
 from pipeline.report.pictures import Picture, drawn, picture, thumbnail
 from pipeline.report.words import Line, Table, Values, number, percent
-from pipeline.tables import DASH
-from pipeline.words import counted
+from pipeline.show.tables import DASH
+from pipeline.show.text import counted
 from stages.download.phash import BITS
 
 SHOWN = 6

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import paths
+from pipeline.project import paths
 from pipeline.report.pictures import SIDE, Picture, heat, marked, picture, stored, thumbnail
 from stages.array_store import StoredRows
 

@@ -118,7 +118,7 @@ def roc_chart(curves: Sequence[tuple[str, bool, Points, tuple[float, float] | No
 
 
 def score_chart(name: str, floor: bool, rows: Points, threshold: float | None) -> ScoreChart | None:
-    """Rows {score (the bin's middle), kind, count, share} of equal bins, as `plots.histogram_rows` makes them; None
+    """Rows {score (the bin's middle), kind, count, share} of equal bins, as `curves.histogram_rows` makes them; None
     without rows."""
     if not rows:
         return None

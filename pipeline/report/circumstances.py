@@ -16,11 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths
-from pipeline.git import asks
+from pipeline.project import paths
+from pipeline.project.git import asks
+from pipeline.project.stage_table import STAGES
 from pipeline.report.words import Line, Table
-from pipeline.tables import DASH
-from pipeline.words import counted
+from pipeline.show.tables import DASH
+from pipeline.show.text import counted
 
 HEAD, TAIL = "<!-- burnish: commit -->", "<!-- burnish: time and machine -->"
 """Where the body leaves room. Nothing that a user names can hold them there: `<` is escaped."""
@@ -129,8 +130,6 @@ def _stages(times: Mapping[str, Any], counts: Mapping[str, Any], scored: set[str
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
-    from pipeline.stage_io import STAGES
-
     order = list(STAGES)
 
     def place(name: str) -> tuple[int, str]:

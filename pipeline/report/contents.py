@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline import paths
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
 from pipeline.report import audit, cases, charts, data, figures
 from pipeline.report.circumstances import HEAD, TAIL
 from pipeline.report.page import render
 from pipeline.report.pictures import drawn
-from pipeline.words import counted
-from stages.detectors.registry import FLOORS
+from pipeline.show.text import counted
+from stages.detectors.registry import BASELINES
 
 SECTIONS = (
     ("results", "Results"),
@@ -54,7 +54,7 @@ def body(params: Params) -> str:
 
 
 def _categories(params: Params, metrics: dict[str, Any], details: dict[str, Any]) -> list[dict[str, Any]]:
-    space = cases.room(len(params.data.categories) * len(params.scored))
+    space = cases.room(len(params.data.categories) * len(params.scored_detectors))
     return [
         _category(params, f"c{place}", name, metrics[name], details, space)
         for place, name in enumerate(params.data.categories)
@@ -70,7 +70,7 @@ def _category(
         "id": identifier,
         "name": name,
         "sections": SECTIONS,
-        "headline": figures.headline(metrics, params.decides),
+        "headline": figures.headline(metrics, params.deciding_detector),
         "warnings": figures.warnings(metrics),
         "results": figures.results(metrics),
         "thresholds": figures.thresholds(metrics),
@@ -91,13 +91,13 @@ def _category(
 def _curve(category: str, name: str, metrics: dict[str, Any]) -> tuple[Any, ...]:
     points = json.loads((paths.PLOTS / "roc" / f"{category}-{name}.json").read_text("utf-8"))
     at, area = figures.chart_rows(metrics, name)
-    return name, name in FLOORS, points, at, area
+    return name, name in BASELINES, points, at, area
 
 
 def _histograms(category: str, order: list[str], metrics: dict[str, Any]) -> Iterator[charts.ScoreChart]:
     for name in order:
         rows = json.loads((paths.PLOTS / "scores" / f"{category}-{name}.json").read_text("utf-8"))
-        chart = charts.score_chart(name, name in FLOORS, rows, metrics[name]["threshold"])
+        chart = charts.score_chart(name, name in BASELINES, rows, metrics[name]["threshold"])
         if chart is not None:
             yield chart
 

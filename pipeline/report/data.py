@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from pipeline import paths
-from pipeline.params import Params, defaults
+from pipeline.project import paths
+from pipeline.project.params import Params, defaults
 from pipeline.report.words import Line, Table, listed
-from pipeline.words import counted
+from pipeline.show.text import counted
+from stages.fusion.members import FUSION
 
 SPLITS = {"official": "the publisher's where there is one, else by groups", "grouped": "by groups"}
 UNTOLD = frozenset({"compute", "retrain"})
@@ -54,7 +55,7 @@ def facts(params: Params) -> list[tuple[str, str]]:
     elif data.source not in ("elpv", "synthetic"):
         source += f", in {data.folder}"
     groups = f", groups by {data.group_pattern}" if data.group_pattern else ""
-    fused = f"; {paths.FUSION} is the mean of {listed(params.fused_detectors)}" if params.fused_detectors else ""
+    fused = f"; {FUSION} is the mean of {listed(params.fused_detectors)}" if params.fused_detectors else ""
     return [
         ("Data", f"{source}: {listed(data.categories)}"),
         ("Split", f"{SPLITS[data.split]}, fold {data.fold}{groups}"),

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import tables
-from pipeline.paths import FUSION
 from pipeline.report.words import (
     Line,
     Table,
@@ -19,8 +17,10 @@ from pipeline.report.words import (
     with_interval,
     without_empty,
 )
-from pipeline.words import counted
-from stages.detectors.registry import FLOORS
+from pipeline.show import tables
+from pipeline.show.text import counted
+from stages.detectors.registry import BASELINES
+from stages.fusion.members import FUSION
 
 Metrics = Mapping[str, Values]
 """Detector -> figure -> value."""
@@ -76,7 +76,7 @@ def headline(metrics: Metrics, decides: str) -> Headline:
 
 
 def _others(order: Sequence[str], metrics: Metrics) -> str:
-    best = [next((name for name in order if (name in FLOORS) == floor), None) for floor in (False, True)]
+    best = [next((name for name in order if (name in BASELINES) == floor), None) for floor in (False, True)]
     said = []
     for name, what in zip(best, ("the best other detector", "the best floor"), strict=True):
         if name is not None and (area := metrics[name]["image_auroc"]) is not None:
@@ -124,7 +124,7 @@ def thresholds(metrics: Metrics) -> Table:
             percents(values["escape_rate_ci"]),
             percent(values["fpr_at_95tpr"]),
         ]
-        lines.append(Line(cells, name in FLOORS))
+        lines.append(Line(cells, name in BASELINES))
     head = ("detector", "threshold", "good parts rejected", "interval", "defects passed", "interval", "FPR@95")
     kept, lines = without_empty(head, lines, kept=2)
     return Table(kept, lines, notes=[_promise(metrics)])
@@ -185,7 +185,7 @@ def variants(metrics: Metrics, details: Values) -> Table | None:
         others: Mapping[str, float] = details.get(name, {}).get("image_auroc_of", {}) if name != FUSION else {}
         own = metrics[name]["image_auroc"]
         for other, value in sorted(others.items(), key=lambda one: (-one[1], one[0])):
-            lines.append(Line([name, other.replace("_", " "), number(value), f"{value - own:+.3f}"], name in FLOORS))
+            lines.append(Line([name, other.replace("_", " "), number(value), f"{value - own:+.3f}"], name in BASELINES))
     return Table(["detector", "variant", "AUROC", "less its own"], lines, words=2) if lines else None
 
 

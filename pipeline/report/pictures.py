@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.judge.overlay import overlay
-from stages.download.images import decode, decode_mask
+from pipeline.show.overlay import overlay
+from stages.images import decode, decode_mask
 
 SIDE = 256
 """Length in pixels of a picture's longer side; on the page they are at most about 200 wide."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.tables import DASH
+from pipeline.show.tables import DASH
 
 Values = Mapping[str, Any]
 

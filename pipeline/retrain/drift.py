@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import paths
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
 from pipeline.stage_io.rows import ImageFiles
 from stages.drift.config import DriftConfig
 from stages.drift.descriptors import Descriptors, describe

@@ -10,8 +10,8 @@ from prefect import flow, runtime, task
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline.params import load_params
-from pipeline.project import find_root
+from pipeline.project.params import load_params
+from pipeline.project.root import find_root
 from pipeline.retrain.once import retrain_once
 from pipeline.retrain.promotion import Busy
 from pipeline.retrain.records import folder_of, history, made_up_for, markdown

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from stages.download.config import DataConfig
 from stages.download.examine import State, examine_image, max_bytes_for, read_unchanged, state_of
-from stages.download.images import ImageFault
 from stages.download.sources.files import images_below, is_image
 from stages.download.sources.globs import regex
+from stages.images import ImageFault
 
 UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart")
 """Endings under which programs write what is not whole yet. (Hidden files are passed over as well.)"""

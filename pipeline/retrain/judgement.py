@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stages.types import UserError
 
 if TYPE_CHECKING:
-    from pipeline.params import Params
+    from pipeline.project.params import Params
     from stages.drift.drift import Drift
 
 
@@ -32,8 +32,8 @@ def judge_challenger(folder: Path, champion: str, params: Params, out: Path) -> 
     from pipeline.compare.gate import judge
     from pipeline.compare.markdown import markdown
     from pipeline.compare.page import page
-    from pipeline.compare.rules import Rule
     from pipeline.compare.sides import read_side
+    from pipeline.project.gate_rules import Rule
 
     score, gate = params.score, params.retrain.gate
     old, new = read_side(folder, champion), read_side(folder, None)

@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import champion, paths
-from pipeline.git import git, is_ancestor
-from pipeline.params import Params, load_params
+from pipeline.bundle import champion
+from pipeline.project import paths
+from pipeline.project.git import git, is_ancestor
+from pipeline.project.params import Params, load_params
 from pipeline.retrain import records, tags
 from pipeline.retrain.inbox import Inbox, holds_files, look, others, pause
 from pipeline.retrain.notify import notify
 from pipeline.retrain.promotion import Say, carry_out, carry_out_interrupted, finish, only_retraining, restore
 from pipeline.retrain.records import Decision, Run
 from pipeline.retrain.worktree import Worktree, absolute
-from pipeline.words import counted
+from pipeline.show.text import counted
 from stages.types import UserError
 
 FIRST = "the first champion"
@@ -186,7 +187,7 @@ def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, p
         about = f"{counted(run.new, 'new file')}; {run.reason}" if run.new else run.reason
         message = f"Retrain: {model} {version}\n\n{about}\n"
         commit = tree.commit(message)
-        from pipeline.bundle import make_bundle
+        from pipeline.bundle.writer import make_bundle
 
         champion.install(root, version, lambda folder: make_bundle(tree.params, tree.folder, folder))
         branch = f"retrain/{run.id[:4]}-{run.id[4:6]}-{run.id[6:8]}"

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import champion, paths
-from pipeline.git import advance
-from pipeline.params import Params
+from pipeline.bundle import champion
+from pipeline.project import paths
+from pipeline.project.git import advance
+from pipeline.project.params import Params
 from pipeline.retrain import records, tags
 from pipeline.retrain.records import Decision, Run
 from pipeline.retrain.worktree import Worktree
@@ -86,7 +87,7 @@ def restore(root: Path, params: Params, version: str) -> None:
     Raises:
         UserError: its results are in neither.
     """
-    from pipeline.bundle import make_bundle
+    from pipeline.bundle.writer import make_bundle
 
     tree = Worktree(root)
     tree.prepare(tags.commit_of(root, params.retrain.model, version))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import paths
+from pipeline.project import paths
 
 Result = Literal["nothing new", "promoted", "held", "failed", "rolled back"]
 

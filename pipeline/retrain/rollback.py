@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import champion
-from pipeline.params import load_params
+from pipeline.bundle import champion
+from pipeline.project.params import load_params
 from pipeline.retrain import records, tags
 from pipeline.retrain.notify import notify
 from pipeline.retrain.promotion import Say, carry_out, carry_out_interrupted, only_retraining, restore

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline import paths, server
-from pipeline.params import load_params
+from pipeline.orchestration import server
+from pipeline.project import paths
+from pipeline.project.params import load_params
 from stages.types import UserError
 
 NAME = "schedule"
@@ -46,7 +47,7 @@ def serve(root: Path, every: timedelta | None, cron: str | None) -> None:
     with only_scheduler(root):
         server.configure(root)
         _check_cron(cron)
-        from pipeline.ui import live_server
+        from pipeline.orchestration.ui import live_server
 
         with live_server(root) as page, _watched(os.environ["PREFECT_API_URL"]) as lost:
             when = f"every {every.total_seconds():g} s" if every else f"at {cron!r}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.champion import order
-from pipeline.git import asks, author, git
+from pipeline.bundle.champion import order
+from pipeline.project.git import asks, author, git
 from stages.types import UserError
 
 STAGE = "champion"

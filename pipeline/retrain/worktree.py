@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipeline import paths, server
-from pipeline.git import asks, commit, git
-from pipeline.params import Params, load_params
-from pipeline.processes import Group, lines, tail
-from pipeline.project import command_environment
+from pipeline.orchestration import server
+from pipeline.orchestration.processes import Group, lines, tail
+from pipeline.project import paths
+from pipeline.project.git import asks, commit, git
+from pipeline.project.params import Params, load_params
+from pipeline.project.root import command_environment
 from pipeline.retrain.inbox import Drop, place
 from stages.types import UserError
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import paths, plots
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
+from pipeline.show import galleries
 from pipeline.stage_io.rows import ImageFiles, read_manifest, rows_of
 from pipeline.stage_io.saving import output, write_json
 from stages.array_store import StoredRows
@@ -144,7 +145,7 @@ def _image(manifest: pd.DataFrame, row: int) -> NDArray[np.uint8]:
 def _draw_pairs(path: Path, manifest: pd.DataFrame, pairs: pd.DataFrame, category: str) -> None:
     names = manifest["path"].map(lambda one: one.rpartition("/")[2]).to_numpy()
     cases = [
-        plots.Pair(
+        galleries.Pair(
             left=_image(manifest, one["row"]),
             right=_image(manifest, one["other"]),
             caption=f"{one['split']}{' defect' if one['label'] else ''}: {names[one['row']]}\n"
@@ -153,7 +154,7 @@ def _draw_pairs(path: Path, manifest: pd.DataFrame, pairs: pd.DataFrame, categor
         )
         for one in pairs[:SHOWN].to_dict("records")
     ]
-    plots.draw_pairs(cases, f"{category}: the closest near-duplicates across splits", path)
+    galleries.draw_pairs(cases, f"{category}: the closest near-duplicates across splits", path)
 
 
 def _draw_suspects(
@@ -163,5 +164,5 @@ def _draw_suspects(
     for i in np.argsort(-strange.deviation, kind="stable")[:SHOWN].tolist():
         name = manifest["path"].to_numpy()[good[i]].rpartition("/")[2]
         caption = f"{name}\n{strange.deviation[i]:.1f} deviations\nfrom the median"
-        cases.append(plots.Case(_image(manifest, good[i]), strange.maps[i], caption))
-    plots.draw_gallery(cases, f"{category}: good images to learn from that look most like defects", path)
+        cases.append(galleries.Case(_image(manifest, good[i]), strange.maps[i], caption))
+    galleries.draw_gallery(cases, f"{category}: good images to learn from that look most like defects", path)

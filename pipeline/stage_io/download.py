@@ -9,12 +9,12 @@ from dataclasses import asdict, fields
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline import paths
-from pipeline.executors import cores
-from pipeline.params import Params
-from pipeline.stage_io.inputs import normals
+from pipeline.compute.executors import cores
+from pipeline.project import paths
+from pipeline.project.params import Params
+from pipeline.stage_io.progress import progress_bar
+from pipeline.stage_io.rows import normals
 from pipeline.stage_io.saving import output, write_json
-from pipeline.stage_io.session import bar
 from stages.download.archive import locate
 from stages.download.found import Rejected
 from stages.download.index import StatIndex
@@ -31,15 +31,15 @@ def download(params: Params) -> None:
     with _bytes_bar() as progress:
         root = locate(params.data, DOWNLOADS, progress, _say)
     with output(paths.RAW) as folder:
-        shown, at = bar("download", 0)
+        bar, set_done = progress_bar("download", 0)
 
         def count_up(done: int, count: int) -> None:
-            shown.total = count
-            at(done)
+            bar.total = count
+            set_done(done)
 
         index = StatIndex(INDEX)
         try:
-            with shown:
+            with bar:
                 records, rejected = collect(
                     params.data, folder, count_up, root=root, index=index, threads=cores(), say=_say
                 )

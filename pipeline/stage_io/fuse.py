@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import paths
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
 from pipeline.stage_io.saving import output, save_fitted, write_json
 from stages.array_store import RowWriter, StoredRows
+from stages.fusion.config import FusedConfig
 from stages.fusion.fusion import fit, fuse
+from stages.fusion.members import members
 from stages.types import ScoreMap
 
 
 def fuse_detectors(params: Params) -> None:
     """data/fused/fused.json, and data/fused/CATEGORY: model and maps of `fused`, where there are two members."""
     with output(paths.FUSED) as folder:
-        write_json(folder / "fused.json", {"detectors": list(params.fused_detectors)})
-        if params.fused_detectors:
+        names = members(params.fused.detectors, params.detectors)
+        write_json(folder / "fused.json", {"detectors": list(names)})
+        if names:
             for category in params.data.categories:
-                _fuse(params, category, folder / category)
+                _fuse(category, names, params.fused, folder / category)
 
 
-def _fuse(params: Params, category: str, folder: Path) -> None:
-    names = params.fused_detectors
+def _fuse(category: str, names: Sequence[str], config: FusedConfig, folder: Path) -> None:
     tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in names}
     maps = {name: StoredRows(paths.maps(category, name) / "maps.zarr") for name in names}
     table = tables[names[0]]
@@ -35,7 +37,7 @@ def _fuse(params: Params, category: str, folder: Path) -> None:
     fitted = fit(
         {name: tables[name]["image_score"].to_numpy()[calibration] for name in names},
         {name: _planes(maps[name], calibration) for name in names},
-        params.fused.map_pixels,
+        config.map_pixels,
     )
     save_fitted(folder, fitted)
     scores = []

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import paths
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
 from pipeline.stage_io.rows import read_manifest, rows_of
 from pipeline.stage_io.saving import output, write_json
 from stages.array_store import StoredRows
-from stages.detectors.registry import READS_FEATURES
+from stages.detectors.registry import CONFIGS
 from stages.types import batches
 
 SPLITS = {"train": ("train", "validation"), "infer": ("validation", "test")}
@@ -37,7 +36,7 @@ def inputs(params: Params) -> None:
                 features: dict[str, str] | None = None
                 for detector in params.detectors:
                     content: dict[str, Any] = {"images": images}
-                    if detector in READS_FEATURES:
+                    if CONFIGS[detector].reads_backbone:
                         features = features or _features(rows)
                         content["features"] = features
                     write_json(folder / category / detector / f"{stage}.json", content)
@@ -57,11 +56,3 @@ def _digest(path: Path, rows: NDArray[np.int64]) -> str:
     for part in batches(len(rows), 64):
         total.update(stored[rows[part]].tobytes())
     return total.hexdigest()
-
-
-def normals(manifest: pd.DataFrame) -> dict[str, list[str]]:
-    """Digests of the normal images that backbone and denoiser learn from, by split, in manifest order."""
-    return {
-        split: manifest["sha256"].to_numpy()[rows_of(manifest, None, split, label=0)].tolist()
-        for split in ("train", "validation")
-    }

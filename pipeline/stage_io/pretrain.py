@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline import paths
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
+from pipeline.stage_io.dependencies import code_of_stage
 from pipeline.stage_io.rows import ImageFiles, read_manifest, rows_of
 from pipeline.stage_io.saving import output, save_fitted
 from pipeline.stage_io.session import digest_of, training
-from stages.item_cache import code_version
 
 
 def pretrain(params: Params) -> None:
@@ -23,7 +23,7 @@ def pretrain(params: Params) -> None:
         manifest["sha256"].to_numpy()[validation].tolist(),
         config.model_dump(mode="json"),
         params.seed,
-        code_version("stages.backbone", "stages.training"),
+        code_of_stage("pretrain"),
     )
     device = device_named(params.compute.device)
     with output(paths.BACKBONE) as folder, training("pretrain", folder / "curves", device, key) as session:

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import paths, plots
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
+from pipeline.show.denoising import Denoised, denoising_lines, draw_denoising
 from pipeline.stage_io.rows import ImageFiles, read_manifest, rows_of
 from pipeline.stage_io.saving import output, write_json
-from pipeline.tables import denoising_lines
 from stages.array_store import StoredRows
 from stages.score import metrics
 from stages.score.intervals import bootstrap, percentile_interval
@@ -98,7 +98,7 @@ def _mean_r2(diagnostics: pd.Series) -> float | None:
 
 def _leakage(stores: Stores, seen: NDArray[np.int64], unseen: NDArray[np.int64]) -> dict[str, float] | None:
     """R^2 of reading a patch's place from its feature: fitted on training images, scored on validation images."""
-    from stages.denoise.leakage import positional_leakage
+    from stages.probe.leakage import positional_leakage
 
     if not len(seen) or not len(unseen):
         return None
@@ -123,7 +123,7 @@ def _nearest(
 ) -> dict[str, Any] | None:
     """Image AUROC of nearest-neighbour scores on each kind of features, and the paired difference clean - raw; None
     without both kinds of test images."""
-    from stages.denoise.neighbours import draw_memory, nearest_scores
+    from stages.probe.neighbours import draw_memory, nearest_scores
     from stages.torch_setup import device_named
 
     train, test = rows_of(manifest, category, "train", label=0), rows_of(manifest, category, "test")
@@ -153,7 +153,7 @@ def _nearest(
 
 def _labelled(manifest: pd.DataFrame, category: str) -> dict[str, dict[str, Any]]:
     """Image AUROC of plain classifiers that learn the test images' labels from the mean token: for the record alone."""
-    from stages.backbone.probes import knn_probe, linear_probe
+    from stages.probe.probes import knn_probe, linear_probe
 
     test, stored = rows_of(manifest, category, "test"), StoredRows(paths.FEATURES / "tokens.zarr")
     means = np.array([stored[int(i)].astype(np.float32).mean((0, 1)) for i in test])
@@ -166,18 +166,18 @@ def _labelled(manifest: pd.DataFrame, category: str) -> dict[str, dict[str, Any]
 
 
 def _draw(path: Path, stores: Stores, images: pd.DataFrame, rows: NDArray[np.int64]) -> None:
-    from stages.denoise.pictures import as_colours, likeness_to_centre
+    from stages.probe.pictures import as_colours, likeness_to_centre
 
     cases = []
     for row, file in zip(rows, images["path"], strict=True):
         raw, clean, denoiser = (np.asarray(stores[name][int(row)]) for name in ("raw", "stage_1", "denoiser"))
         colours = as_colours(raw, {"stage 1": clean, "denoiser": denoiser}, np.asarray(stores["artifact"][int(row)]))
         cases.append(
-            plots.Denoised(
+            Denoised(
                 name=Path(file).name,
                 pictures={"image": ImageFiles([paths.RAW / file], SHOWN_SIDE)[0], **colours},
                 residual=np.asarray(stores["residual"][int(row)]),
                 likeness={"raw": likeness_to_centre(raw), "denoiser": likeness_to_centre(denoiser)},
             )
         )
-    plots.draw_denoising(cases, "what denoising took off: tokens as colours (one scale a row)", path)
+    draw_denoising(cases, "what denoising took off: tokens as colours (one scale a row)", path)

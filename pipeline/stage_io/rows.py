@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import paths
-from stages.download.images import decode, to_square
+from pipeline.project import paths
+from stages.images import decode, to_square
 
 
 def read_manifest() -> pd.DataFrame:
@@ -28,6 +28,14 @@ def rows_of(manifest: pd.DataFrame, category: str | None, *splits: str, label: i
     if label is not None:
         chosen &= manifest["label"] == label
     return np.flatnonzero(chosen.to_numpy())
+
+
+def normals(manifest: pd.DataFrame) -> dict[str, list[str]]:
+    """Digests of the normal images that backbone and denoiser learn from, by split, in manifest order."""
+    return {
+        split: manifest["sha256"].to_numpy()[rows_of(manifest, None, split, label=0)].tolist()
+        for split in ("train", "validation")
+    }
 
 
 @dataclass(frozen=True)

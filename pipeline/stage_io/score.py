@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import paths, plots
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
+from pipeline.show import curves
 from pipeline.stage_io.saving import output, write_json
 from stages.array_store import StoredRows
-from stages.detectors.registry import FLOORS
-from stages.download.images import decode_mask
+from stages.detectors.registry import BASELINES
+from stages.fusion.members import FUSION, members, scored
+from stages.images import decode_mask
 from stages.score.calibration import rejected
 from stages.score.evaluate import evaluate
 from stages.score.intervals import bootstrap, percentile_interval
@@ -27,12 +29,13 @@ from stages.score.pixels import mask_coverage
 def score(params: Params) -> None:
     """data/metrics/{metrics,details}.json, data/predictions/CATEGORY-DETECTOR.parquet, data/plots/."""
     metrics: dict[str, Any] = {}
+    names = scored(params.fused.detectors, params.detectors)
     details: dict[str, Any] = {"backbone": _fit_metrics(paths.BACKBONE), "denoiser": _fit_metrics(paths.DENOISER)}
     details["denoising"] = json.loads((paths.PROBE / "probe.json").read_text())
     details["audit"] = json.loads((paths.AUDIT / "audit.json").read_text())
     with output(paths.PREDICTIONS) as predictions, output(paths.PLOTS) as pictures:
         for category in params.data.categories:
-            tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in params.scored}
+            tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in names}
             metrics[category], details[category] = {}, {}
             for name, table in tables.items():
                 values = _evaluate(params, category, name, table) | _leak(details["audit"][category])
@@ -90,10 +93,10 @@ def _other_scores(table: pd.DataFrame) -> dict[str, Any]:
     names = [name for name in table.columns if name.startswith("extra_")]
     if test["label"].nunique() < 2 or not names:
         return {}
-    curves = {name: curve(test[name].to_numpy(), test["label"].to_numpy().astype(bool)) for name in names}
+    found = {name: curve(test[name].to_numpy(), test["label"].to_numpy().astype(bool)) for name in names}
     return {
         "image_auroc_of": {
-            name.removeprefix("extra_"): round(float(auroc(one.tp, one.fp)), 6) for name, one in curves.items()
+            name.removeprefix("extra_"): round(float(auroc(one.tp, one.fp)), 6) for name, one in found.items()
         }
     }
 
@@ -102,7 +105,7 @@ def _leave_one_out(params: Params, name: str, table: pd.DataFrame) -> dict[str, 
     """What each member adds to the fusion: its image AUROC less that without the member, paired on the test images."""
     test = table[table["split"] == "test"]
     labels = test["label"].to_numpy().astype(bool)
-    if name != paths.FUSION or min(labels.sum(), (~labels).sum()) < 2:
+    if name != FUSION or min(labels.sum(), (~labels).sum()) < 2:
         return {}
 
     def resampled(column: str) -> NDArray[np.float64]:
@@ -112,7 +115,10 @@ def _leave_one_out(params: Params, name: str, table: pd.DataFrame) -> dict[str, 
         return np.concatenate([[float(auroc(one.tp, one.fp))], samples])
 
     whole = resampled("image_score")
-    added = {member: whole - resampled(f"extra_without_{member}") for member in params.fused_detectors}
+    added = {
+        member: whole - resampled(f"extra_without_{member}")
+        for member in members(params.fused.detectors, params.detectors)
+    }
     return {
         "added_by": {
             member: {
@@ -161,21 +167,20 @@ def _is_curve(values: list[Any]) -> bool:
 
 def _plots(folder: Path, category: str, tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) -> None:
     """The ROC picture of the category, a histogram picture a detector, and the same as DVC plot data."""
-    curves: list[plots.Roc] = []
+    lines: list[curves.Roc] = []
     for kind in ("roc", "scores"):
         (folder / kind).mkdir(exist_ok=True)
     for name, table in tables.items():
         test, values = table[table["split"] == "test"], metrics[name]
         scores, labels = test["image_score"].to_numpy(), test["label"].to_numpy()
         title = f"{category}, {name}: image scores of the test images"
-        plots.draw_scores(scores, labels, values["threshold"], title, folder / f"{category}-{name}-scores.png")
-        plots.write_rows(plots.histogram_rows(scores, labels), folder / "scores" / f"{category}-{name}.json")
-        points = plots.roc_rows(scores, labels)
-        plots.write_rows(points, folder / "roc" / f"{category}-{name}.json")
+        curves.draw_scores(scores, labels, values["threshold"], title, folder / f"{category}-{name}-scores.png")
+        curves.write_rows(curves.histogram_rows(scores, labels), folder / "scores" / f"{category}-{name}.json")
+        points = curves.roc_rows(scores, labels)
+        curves.write_rows(points, folder / "roc" / f"{category}-{name}.json")
         if points:
-            curve = plots.Roc(name, points, values["image_auroc"], values["image_auroc_ci"], name in FLOORS)
-            curves.append(curve)
-    plots.draw_roc(curves, f"{category}: ROC on the test images", folder / f"{category}-roc.png")
+            lines.append(curves.Roc(name, points, values["image_auroc"], values["image_auroc_ci"], name in BASELINES))
+    curves.draw_roc(lines, f"{category}: ROC on the test images", folder / f"{category}-roc.png")
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -1,45 +1,16 @@
-"""What surrounds a stage and leaves no trace in its outputs: the item cache, progress bars, checkpoints, curves."""
+"""What surrounds a training: its checkpoint, which a kill leaves, and its curves, which are part of the output."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from pipeline import paths
-from pipeline.params import ComputeConfig
-from pipeline.stage_io.saving import write_json
-from stages.item_cache import Counts, ItemCache
-
-
-def open_cache(compute: ComputeConfig) -> ItemCache:
-    """The item cache of this project."""
-    return ItemCache(compute.cache, max_bytes=int(compute.cache_max_gb * 2**30))
-
-
-def bar(stage: str, count: int, unit: str = "images") -> tuple[tqdm, Callable[[int], None]]:
-    """A progress bar and the function that sets how many are done."""
-    shown = tqdm(total=count, desc=stage, unit=f" {unit}", mininterval=0.5, ncols=90)
-
-    def at(done: int) -> None:
-        shown.update(done - shown.n)
-
-    return shown, at
-
-
-def report_counts(stage: str, counts: Counts, cache: ItemCache) -> None:
-    """Say how many items were computed, keep the counts in data/logs, and hold the cache under its cap."""
-    cache.evict()
-    print(
-        f"{stage}: {counts.cached + counts.computed} items, {counts.cached} from the cache, {counts.computed} computed"
-    )
-    write_json(paths.LOGS / f"{stage}.counts.json", {"cached": counts.cached, "computed": counts.computed})
+from pipeline.project import paths
 
 
 def digest_of(*values: Any) -> str:

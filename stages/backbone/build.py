@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.crops import channel_statistics
-from stages.backbone.feature_map import FeatureMap
-from stages.backbone.lite0 import imagenet
-from stages.backbone.load import architecture_of, digest_of, network_for, pretrained
+from stages.backbone.networks.crops import channel_statistics
+from stages.backbone.networks.feature_map import FeatureMap
+from stages.backbone.networks.lite0 import imagenet
+from stages.backbone.networks.load import architecture_of, digest_of, network_for, pretrained
+from stages.backbone.networks.timm_vit import TimmVit
+from stages.backbone.networks.vit import Cnn, Hybrid, Plain
 from stages.backbone.pretrain import pretrain
-from stages.backbone.timm_vit import TimmVit
-from stages.backbone.vit import Cnn, Hybrid, Plain
 from stages.training import History, Session
 from stages.types import Fitted, Rows, UserError
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig, DistillConfig
-from stages.backbone.crops import to_pixels
-from stages.backbone.feature_map import FeatureMap
-from stages.backbone.load import digest_of, load, network_for
-from stages.backbone.vit import Cnn, Hybrid
+from stages.backbone.networks.crops import to_pixels
+from stages.backbone.networks.feature_map import FeatureMap
+from stages.backbone.networks.load import digest_of, load, network_for
+from stages.backbone.networks.vit import Cnn, Hybrid
 from stages.training import Session, Task, fit, warmup_cosine
 from stages.types import Fitted, Rows, UserError, batches
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.backbone.lite0 import Lite0, imagenet
+from stages.backbone.networks.lite0 import Lite0, imagenet
 from stages.torch_setup import one_thread
 from stages.types import Extract, batches
 

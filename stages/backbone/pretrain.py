@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.crops import shuffled_batches
+from stages.backbone.networks.crops import shuffled_batches
+from stages.backbone.networks.vit import Hybrid, Plain
 from stages.backbone.objectives.registry import OBJECTIVES
-from stages.backbone.vit import Hybrid, Plain
 from stages.training import History, Session, fit
 from stages.types import Rows
 

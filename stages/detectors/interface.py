@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import lcm
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 class DetectorConfig(Config):
     """Parameters that every detector has."""
+
+    reads_backbone: ClassVar[bool] = False
+    """Whether the detector may read features of the backbone, whatever its parameters. One that says no runs again only
+    when its images change."""
+    baseline: ClassVar[bool] = False
+    """Whether it is a plain method that tables show beside the other detectors: what a user would take instead."""
 
     image_side: int
     """S: side in pixels of the images that the detector's own model sees."""

@@ -24,9 +24,7 @@ CONFIGS: dict[str, type[DetectorConfig]] = {
     "pca": PcaConfig,
     "gabor": GaborConfig,
 }
-READS_FEATURES = frozenset({"ear", "knn", "padim"})
-"""Detectors that may read backbone features, whatever their parameters; the others see images alone."""
-FLOORS = frozenset({"padim", "pca", "gabor"})
+BASELINES = frozenset(name for name, config in CONFIGS.items() if config.baseline)
 """Plain methods that every table shows beside the others: what a user would take instead."""
 
 

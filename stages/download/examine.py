@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.download.images import ImageFault, decode
 from stages.download.phash import perceptual_hash
+from stages.images import ImageFault, decode
 
 TRIES = 3
 BYTES_A_PIXEL, BYTES_BESIDE = 16, 1 << 24

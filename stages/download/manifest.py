@@ -13,13 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+from stages.code_version import code_version
 from stages.download.config import DataConfig
 from stages.download.found import Found, Rejected
 from stages.download.index import StatIndex
 from stages.download.sources.registry import SOURCES
 from stages.download.split import Split, official_split_of, split_of
 from stages.download.take import Known, Taken, Taker
-from stages.item_cache import code_version
 from stages.types import UserError
 
 A = TypeVar("A")
@@ -139,7 +139,7 @@ def _in_order(work: Callable[[A], B], jobs: Iterable[A], threads: int) -> Iterat
 
 
 def _taker(config: DataConfig, destination: Path) -> Taker:
-    code = code_version("stages.download.examine", "stages.download.images", "stages.download.phash")
+    code = code_version("stages.download.examine", "stages.images", "stages.download.phash")
     versions = [version(name) for name in ("pillow", "numpy", "scipy")]
 
     def key(*values: object) -> str:

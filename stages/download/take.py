@@ -19,9 +19,9 @@ from stages.download.examine import (
     state_of,
 )
 from stages.download.found import Found
-from stages.download.images import SUFFIXES, ImageFault
 from stages.download.index import StatIndex
 from stages.download.placing import place
+from stages.images import SUFFIXES, ImageFault
 
 COPIED_ABOVE = 127
 """Readers of masks take pixels above this; a single mask with this threshold is copied as it is."""

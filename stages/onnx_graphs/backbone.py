@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stages.backbone.load import load
+from stages.backbone.networks.load import load
 from stages.denoise.denoiser import loaded
 from stages.onnx_graphs.interface import ExportGraph, image_input
 from stages.types import Fitted

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.detectors.compare import HALF_UP, SMOOTHING, share_of
-from stages.detectors.gaussian import Gaussian
 from stages.detectors.interface import CompareConfig
+from stages.detectors.shared.comparison import HALF_UP, SMOOTHING, share_of
+from stages.detectors.shared.gaussian import Gaussian
 from stages.onnx_graphs.parts import Left, Mahalanobis, bilinear, smooth
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages.detectors.compare import PixelKind, unlike
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.hint import excise
 from stages.detectors.ear.unet import UNet
+from stages.detectors.shared.comparison import PixelKind, unlike
 from stages.onnx_graphs.compare import compared, reduced
 from stages.onnx_graphs.interface import ExportGraph, feature_input, image_input
 from stages.onnx_graphs.parts import Nearest, bilinear, part_of, smooth, state_of

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.detectors.compare import PixelKind
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.detector import difference_map
 from stages.detectors.intra.model import build
 from stages.detectors.intra.windows import centred
+from stages.detectors.shared.comparison import PixelKind
 from stages.onnx_graphs.compare import compared, reduced
 from stages.onnx_graphs.interface import ExportGraph, image_input
 from stages.onnx_graphs.parts import part_of, state_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from stages.detectors.gaussian import Gaussian
 from stages.detectors.padim.config import PadimConfig
+from stages.detectors.shared.gaussian import Gaussian
 from stages.onnx_graphs.interface import ExportGraph
 from stages.onnx_graphs.parts import Left, Mahalanobis, feature_graph, feature_input_of, smooth
 from stages.types import Fitted, Samples

@@ -16,10 +16,10 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages.detectors.features import FeatureConfig
-from stages.detectors.gaussian import Gaussian
-from stages.detectors.nearest import CHUNK
-from stages.detectors.surroundings import neighbours
+from stages.detectors.shared.features import FeatureConfig
+from stages.detectors.shared.gaussian import Gaussian
+from stages.detectors.shared.nearest import CHUNK
+from stages.detectors.shared.surroundings import neighbours
 from stages.onnx_graphs.interface import ExportGraph, Input, feature_input, image_input
 from stages.types import Samples, batches
 

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from pipeline import paths
-from pipeline.params import Params
+from pipeline.project import paths
+from pipeline.project.params import Params
 from pipeline.stage_io.audit import audit
 from stages.array_store import RowWriter
 from stages.audit.config import AuditConfig
@@ -34,11 +34,11 @@ from stages.audit.suspects import suspicion
 from stages.audit.twins import looks, twins
 from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
-from stages.backbone.load import load
+from stages.backbone.networks.load import load
 from stages.download.config import DataConfig
-from stages.download.images import decode
 from stages.download.phash import perceptual_hash
 from stages.download.split import split_of
+from stages.images import decode
 from stages.training import Session
 from tests.benchmarks.floors import Part, elpv, tiles
 from tests.benchmarks.machine import machine

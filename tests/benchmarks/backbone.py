@@ -30,7 +30,7 @@ from sklearn.metrics import roc_auc_score
 
 from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
-from stages.backbone.load import load
+from stages.backbone.networks.load import load
 from stages.download.split import split_of
 from stages.training import Session
 from stages.types import Subset
@@ -167,8 +167,8 @@ def measure(name: str, config: BackboneConfig, cells: Cells, folds: int) -> dict
 
 def batch_cost(config: BackboneConfig, images: NDArray[np.uint8]) -> dict[str, float]:
     """CPU seconds an image, one at a time and eight at a time, of the CNN alone."""
-    from stages.backbone.crops import to_pixels
-    from stages.backbone.lite0 import imagenet
+    from stages.backbone.networks.crops import to_pixels
+    from stages.backbone.networks.lite0 import imagenet
 
     network, pixels = imagenet(config.patch, deep=False), to_pixels(images[:8])
     result = {}

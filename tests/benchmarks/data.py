@@ -100,8 +100,8 @@ def data_path(folder: Path, number: int) -> list[dict[str, Any]]:
     import stages.torch_setup  # noqa: F401
     from stages.backbone.build import build
     from stages.backbone.config import BackboneConfig
-    from stages.backbone.load import load
-    from stages.download.images import decode, to_square
+    from stages.backbone.networks.load import load
+    from stages.images import decode, to_square
     from stages.training import Session
 
     config = BackboneConfig(steps=0)

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
 from stages.denoise.config import DenoiseConfig, DenoiserConfig
-from stages.denoise.neighbours import draw_memory, nearest_scores
+from stages.probe.neighbours import draw_memory, nearest_scores
 from tests.benchmarks.machine import machine
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -67,9 +67,9 @@ def pasted(image: Images, number: int, margins: tuple[float, float] = (0.15, 0.2
 
 def measure(name: str, settings: dict[str, Any], quick: bool, data: dict[str, Any]) -> list[dict[str, Any]]:
     """Three rows."""
-    from stages.denoise.denoise import Denoised, denoise_images
     from stages.denoise.denoiser import apply_denoiser, train_denoiser
-    from stages.denoise.leakage import positional_leakage
+    from stages.denoise.per_image.denoise import Denoised, denoise_images
+    from stages.probe.leakage import positional_leakage
 
     config = DenoiseConfig(**({"views": 8} if quick else {}) | settings)
     start = time.process_time()
@@ -106,7 +106,7 @@ def load_data(quick: bool) -> dict[str, Any]:
     """Backbone, cells as they come (`full`), tokens of training cells and of validation cells, bare and pasted."""
     from stages.backbone.build import build
     from stages.backbone.config import BackboneConfig
-    from stages.backbone.load import load
+    from stages.backbone.networks.load import load
     from stages.training import Session
     from tests.benchmarks.backbone import elpv_mono
 

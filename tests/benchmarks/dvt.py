@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.denoise import least_squares
 from stages.denoise.config import DenoiseConfig, NeuralFieldConfig
-from stages.denoise.decomposition import Decomposition
-from stages.denoise.views import make_views
+from stages.denoise.per_image import least_squares
+from stages.denoise.per_image.decomposition import Decomposition
+from stages.denoise.per_image.views import make_views
 from tests.benchmarks.machine import machine
 
 SIZES = {"14": (14, 192, 32, 5), "37": (37, 384, 96, 2)}
@@ -88,7 +88,7 @@ def elpv(count: int, side: int) -> Iterator[Sample]:
     """Cells spread over the data set, seen by the CNN at `side` pixels; its statistics are of 16 other cells."""
     from stages.backbone.build import build
     from stages.backbone.config import BackboneConfig
-    from stages.backbone.load import load
+    from stages.backbone.networks.load import load
     from stages.training import Session
     from tests.benchmarks.backbone import Cells, elpv_mono
 
@@ -106,7 +106,7 @@ def elpv(count: int, side: int) -> Iterator[Sample]:
 
 def compare(data: str, image: int, sample: Sample, steps: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """The rows of one image."""
-    from stages.denoise import neural_field
+    from stages.denoise.per_image import neural_field
 
     tokens, coords = sample.tokens[:-UNSEEN], sample.coords[:-UNSEEN]
     grid = (tokens.shape[1], tokens.shape[2])

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.stage_io.detectors import imagenet_of
-from stages.detectors.compare import PIXEL_KINDS, Learner, reduced
+from pipeline.stage_io.samples import imagenet_of
 from stages.detectors.ear import detector
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.unet import UNet
-from stages.detectors.nearest import drawn
+from stages.detectors.shared.comparison import PIXEL_KINDS, Learner, reduced
+from stages.detectors.shared.nearest import drawn
 from stages.types import Fitted, Samples
 from tests.benchmarks.machine import machine
 

@@ -27,9 +27,9 @@ from stages.detectors.interface import Detector, DetectorConfig, ImageNetConfig
 from stages.detectors.registry import CONFIGS, detector
 from stages.download.config import DataConfig
 from stages.download.found import Found
-from stages.download.images import decode, to_square
 from stages.download.sources.registry import SOURCES
 from stages.download.split import split_of
+from stages.images import decode, to_square
 from stages.score.metrics import auroc, curve
 from stages.training import Session
 from stages.types import Extract, Samples

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.detectors.registry import FLOORS
+from stages.detectors.registry import BASELINES
 from tests.benchmarks.machine import machine
 from tests.conftest import ROOT, change_params, make_project
 
@@ -85,7 +85,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for name, one in detectors.items():
                 if one["value"] is not None:
                     reached.setdefault((category, name), []).append(one)
-                    if floor is not None and name not in FLOORS:
+                    if floor is not None and name not in BASELINES:
                         above.setdefault((category, name), []).append({"value": one["value"] - floor, "ci": None})
         for category, members in row["added_by"].items():
             for name, one in members.items():
@@ -98,7 +98,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "above_padim": _over(above.get(key, [])),
             "added": _over(added.get(key, [])),
         }
-        for key, folds in sorted(reached.items(), key=lambda one: (one[0][1] in FLOORS, one[0][1]))
+        for key, folds in sorted(reached.items(), key=lambda one: (one[0][1] in BASELINES, one[0][1]))
     ]
 
 
@@ -133,7 +133,7 @@ def _table(heading: str, of: str, lines: list[dict[str, Any]], cell: Callable[[d
     categories = list(dict.fromkeys(category for _, category in cells))
     rows = [[heading, *(HEADINGS.get(one, one) for one in categories)], ["---"] * (1 + len(categories))]
     for name in dict.fromkeys(name for name, _ in cells):
-        shown = f"*{name} floor*" if name in FLOORS else name
+        shown = f"*{name} floor*" if name in BASELINES else name
         rows.append([shown, *(cells.get((name, one), "") for one in categories)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

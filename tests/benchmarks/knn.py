@@ -27,7 +27,7 @@ PATCHES, CHANNELS = 196, 192
 
 def search(size: int, images: int) -> dict[str, Any]:
     """Draw and search a memory, here."""
-    from stages.detectors.nearest import Search, drawn
+    from stages.detectors.shared.nearest import Search, drawn
 
     generator = np.random.default_rng(0)
     normal = -(-size // PATCHES)

@@ -31,15 +31,15 @@ from PIL import Image
 
 from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
-from stages.backbone.interface import Backbone
-from stages.backbone.load import load
+from stages.backbone.networks.interface import Backbone
+from stages.backbone.networks.load import load
+from stages.backbone.networks.vit import Hybrid, Plain
 from stages.backbone.objectives.registry import OBJECTIVES
 from stages.backbone.pretrain import STEPS_PER_EPOCH, VALIDATION_CROPS, pretrain
-from stages.backbone.vit import Hybrid, Plain
 from stages.denoise.config import DenoiseConfig, DenoiserConfig
-from stages.denoise.denoise import Denoised, chosen_images, denoise_images
 from stages.denoise.denoiser import apply_denoiser, train_denoiser
-from stages.denoise.neighbours import draw_memory, nearest_scores
+from stages.denoise.per_image.denoise import Denoised, chosen_images, denoise_images
+from stages.probe.neighbours import draw_memory, nearest_scores
 from stages.score import metrics
 from stages.score.intervals import bootstrap, percentile_interval
 from stages.training import Session

@@ -28,10 +28,10 @@ from scipy.ndimage import gaussian_filter
 from stages.backbone.imagenet import extractor
 from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.registry import CONFIGS, detector
-from stages.download.images import decode, to_square
 from stages.download.split import split_of
 from stages.fusion.config import FusedConfig
 from stages.fusion.fusion import fit, fuse
+from stages.images import decode, to_square
 from stages.score.metrics import auroc, curve
 from stages.training import Session
 from stages.types import Samples, ScoreMap

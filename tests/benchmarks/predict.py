@@ -43,15 +43,16 @@ SHORT: dict[str, Any] = {
 
 STAGES = """
 from pathlib import Path
-from pipeline import stage_io
-from pipeline.bundle import make_bundle
-from pipeline.params import load_params
+from pipeline.project.stage_table import MATRIX, STAGES
+from pipeline.stage_io.run_stage import run as run_stage
+from pipeline.bundle.writer import make_bundle
+from pipeline.project.params import load_params
 
 params = load_params()
-for name in stage_io.STAGES:
+for name in STAGES:
     each = [(category, detector) for category in params.data.categories for detector in params.detectors]
-    for where in each if name in stage_io.MATRIX else [()]:
-        stage_io.run(name, *where)
+    for where in each if name in MATRIX else [()]:
+        run_stage(name, *where)
 make_bundle(params, Path.cwd())
 """
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.paths import REPORT_INDEX
+from pipeline.project.paths import REPORT_INDEX
 from stages.detectors.registry import CONFIGS
 from tests.benchmarks.machine import machine
 from tests.conftest import ROOT
@@ -28,7 +28,7 @@ from tests.pipeline.report.made import Shape, draw
 
 STAGE = """
 import resource
-from pipeline.params import load_params
+from pipeline.project.params import load_params
 from pipeline.stage_io.report import report
 
 report(load_params())

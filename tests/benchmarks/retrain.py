@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.paths import LOGS, RETRAIN, WORKTREE
+from pipeline.project.paths import LOGS, RETRAIN, WORKTREE
 from stages.download.config import DataConfig
 from stages.download.found import Found
 from stages.download.sources import elpv

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.denoise.config import DenoiseConfig
-from stages.denoise.decomposition import Decomposition
-from stages.denoise.least_squares import solve
-from stages.denoise.shared import SharedArtifact, drawn_to
-from stages.denoise.views import make_views, patch_centres
+from stages.denoise.per_image.decomposition import Decomposition
+from stages.denoise.per_image.least_squares import solve
+from stages.denoise.per_image.shared import SharedArtifact, drawn_to
+from stages.denoise.per_image.views import make_views, patch_centres
 from tests.benchmarks.machine import machine
 
 EXTRA = 12
@@ -52,7 +52,7 @@ def elpv(count: int, views: int) -> Images:
     """Evenly chosen good cells."""
     from stages.backbone.build import build
     from stages.backbone.config import BackboneConfig
-    from stages.backbone.load import load
+    from stages.backbone.networks.load import load
     from stages.training import Session
     from tests.benchmarks.backbone import elpv_mono
 

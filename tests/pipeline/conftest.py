@@ -1,23 +1,28 @@
-"""A project whose stages have all run, for tests of what comes after them."""
+"""Projects to copy: one whose stages have all run, a toy of another dvc.yaml; and one Prefect server for all runs."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.orchestration import server
+from pipeline.orchestration.processes import Group
 from tests.conftest import change_params, make_project
+from tests.pipeline import toy_project as toy
 
 STAGES = """
-from pipeline import stage_io
-from pipeline.params import load_params
+from pipeline.project.stage_table import MATRIX, STAGES
+from pipeline.stage_io.run_stage import run as run_stage
+from pipeline.project.params import load_params
 
 detectors = load_params().detectors
-for name in stage_io.STAGES:
-    for which in [("tile", one) for one in detectors] if name in stage_io.MATRIX else [()]:
-        stage_io.run(name, *which)
+for name in STAGES:
+    for which in [("tile", one) for one in detectors] if name in MATRIX else [()]:
+        run_stage(name, *which)
 """
 """All in one process, without DVC: imports are most of what tiny stages cost."""
 
@@ -33,3 +38,58 @@ def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
         done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     return project
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy project in which nothing has run."""
+    root = tmp_path_factory.mktemp("toy") / "project"
+    toy.build(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def reference(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy project in which plain `dvc repro` ran everything."""
+    root = toy.copy(template, tmp_path_factory.mktemp("reference") / "project")
+    toy.dvc(root, "repro")
+    assert toy.journal(root) == toy.ORDER
+    return root
+
+
+@pytest.fixture
+def fresh(template: Path, tmp_path: Path) -> Path:
+    """A copy in which nothing has run."""
+    return toy.copy(template, tmp_path / "fresh")
+
+
+@pytest.fixture
+def complete(reference: Path, tmp_path: Path) -> Path:
+    """A copy in which everything is up to date."""
+    return toy.copy(reference, tmp_path / "complete")
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prefect server that lives as long as the tests."""
+    home = tmp_path_factory.mktemp("prefect")
+    port = server._free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    environment = toy.environment(PREFECT_HOME=str(home), **server.SETTINGS)
+    environment.pop("PREFECT_API_URL", None)
+    with (home / "server.log").open("wb") as log:
+        group = Group(server._command(port), log, home, environment)
+    try:
+        toy.wait_for(lambda: server.answers(api) or not group.running(), 120)
+        assert group.running(), (home / "server.log").read_text()
+        yield api
+    finally:
+        group.stop()
+        group.wait()
+
+
+@pytest.fixture
+def prefect_api(shared_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs in this test use the shared server."""
+    monkeypatch.setenv("PREFECT_API_URL", shared_server)
+    return shared_server

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.backbone.lite0 import _renamed
+from stages.backbone.networks.lite0 import _renamed
 
 
 def mean_of_neighbours(level: NDArray[np.float32], zeros: bool) -> NDArray[np.float64]:

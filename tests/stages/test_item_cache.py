@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stages.item_cache import Item, ItemCache, _behaviour, code_version, item_key
+from stages.code_version import _behaviour, code_version
+from stages.item_cache import Item, ItemCache, item_key
 
 KEY = item_key(image="a" * 64, weights="b" * 64, parameters={"x": 1}, code="c")
 

@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
+from stages.backbone.networks.vit import Hybrid, Plain
 from stages.backbone.objectives.interface import Draw, Objective, student_input
 from stages.backbone.objectives.views import Views, draw_views, take_views
-from stages.backbone.vit import Hybrid, Plain
 
 Batch = tuple[Tensor, Tensor]
 """Full-sized views (b, 2, ...) and small ones (b, V - 2, ...)."""

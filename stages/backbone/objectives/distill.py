@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.crops import Seen, draw_crops, draw_mask
-from stages.backbone.lite0 import imagenet
+from stages.backbone.networks.crops import Seen, draw_crops, draw_mask
+from stages.backbone.networks.lite0 import imagenet
+from stages.backbone.networks.vit import Hybrid, Plain
 from stages.backbone.objectives.interface import Draw, Objective, student_input
 from stages.backbone.objectives.teachers import DEEP_STRIDE, teacher_for
-from stages.backbone.vit import Hybrid, Plain
 from stages.types import Rows
 
 Batch = tuple[Tensor, Tensor, Tensor]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.crops import Seen
-from stages.backbone.vit import Hybrid, Plain
+from stages.backbone.networks.crops import Seen
+from stages.backbone.networks.vit import Hybrid, Plain
 from stages.training import Task, warmup_cosine
 from stages.types import Rows
 

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.crops import draw_crops
+from stages.backbone.networks.crops import draw_crops
+from stages.backbone.networks.vit import Hybrid, Plain
 from stages.backbone.objectives.interface import Draw, Objective, student_input
-from stages.backbone.vit import Hybrid, Plain
 from stages.types import Rows
 
 MEAN, SPREAD = 127.0, 64.0

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
+from stages.backbone.networks.vit import Hybrid, Plain
 from stages.backbone.objectives.dino import Batch, Compared, Dino
 from stages.backbone.objectives.views import Views
-from stages.backbone.vit import Hybrid, Plain
 
 
 class Sdssl(Dino):

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
+from stages.backbone.networks.vit import Hybrid, Plain
 from stages.backbone.objectives.dino import Batch, Dino, Look
 from stages.backbone.objectives.views import Views
-from stages.backbone.vit import Hybrid, Plain
 
 AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 

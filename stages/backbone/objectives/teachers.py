@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbone.config import TIMM, BackboneConfig
-from stages.backbone.lite0 import Lite0, imagenet
-from stages.backbone.timm_models import Asked, create_pretrained
+from stages.backbone.networks.lite0 import Lite0, imagenet
+from stages.backbone.networks.timm_models import Asked, create_pretrained
 from stages.types import UserError
 
 DEEP_STRIDE = 32

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.crops import Seen, draw_crop, turns
+from stages.backbone.networks.crops import Seen, draw_crop, turns
 from stages.backbone.objectives.config import DinoConfig
 from stages.torch_setup import one_thread
 from stages.types import Rows

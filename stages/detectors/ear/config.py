@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,8 @@ MASK_KINDS: tuple[MaskKind, ...] = ("attention", "rarity_raw", "rarity_clean")
 
 class EarConfig(CompareConfig):
     """EAR: cut out what looks suspicious, restore it from a mosaic hint, and compare."""
+
+    reads_backbone: ClassVar[bool] = True
 
     image_side: int = Field(64, ge=16, le=512)
     """S: side in pixels of the image that the network sees; a multiple of 2^depth, at least 2 * 2^depth."""

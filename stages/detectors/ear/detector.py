@@ -23,15 +23,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from stages.detectors import compare
-from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, Learner, Normals, PixelKind, as_bytes
 from stages.detectors.ear.config import MASK_KINDS, EarConfig, MaskKind
 from stages.detectors.ear.hint import NO_HINT, choose_scale
 from stages.detectors.ear.mask import READ, attention_saliency, mask_of, rarity
 from stages.detectors.ear.restore import Masked, as_tensor, restore, restored, scale_errors, train
 from stages.detectors.ear.unet import UNet
-from stages.detectors.held_out import with_held_out
-from stages.detectors.nearest import NOBODY, Memory, Search, drawn
+from stages.detectors.shared import comparison as compare
+from stages.detectors.shared.comparison import BATCH, PIXEL_KINDS, Comparison, Learner, Normals, PixelKind, as_bytes
+from stages.detectors.shared.held_out import with_held_out
+from stages.detectors.shared.nearest import NOBODY, Memory, Search, drawn
 from stages.torch_setup import one_thread
 from stages.training import Session
 from stages.types import Fitted, Rows, Samples, ScoreMap, UserError, batches

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from stages.detectors.nearest import Search
+from stages.detectors.shared.nearest import Search
 
 READ = 32
 """Images read at a time."""

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.detectors.compare import PIXEL_KINDS, Normals, PixelKind, as_bytes, unlike
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.hint import NO_HINT, excise
 from stages.detectors.ear.mask import random_blocks
 from stages.detectors.ear.unet import UNet
-from stages.detectors.similarity import gms, ssim
+from stages.detectors.shared.comparison import PIXEL_KINDS, Normals, PixelKind, as_bytes, unlike
+from stages.detectors.shared.similarity import gms, ssim
 from stages.training import History, Session, Task, fit
 from stages.types import batches
 

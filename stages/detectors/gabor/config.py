@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, model_validator
 
 from stages.detectors.interface import DetectorConfig
@@ -9,6 +11,8 @@ from stages.detectors.interface import DetectorConfig
 
 class GaborConfig(DetectorConfig):
     """A filter bank and a Gaussian per position."""
+
+    baseline: ClassVar[bool] = True
 
     image_side: int = Field(256, ge=32, le=2048)
     """Side in pixels of the grey image that is filtered."""

@@ -15,8 +15,8 @@ from scipy.ndimage import gaussian_filter
 
 from stages.detectors.gabor.bank import features, filters
 from stages.detectors.gabor.config import GaborConfig
-from stages.detectors.gaussian import Sums
-from stages.detectors.held_out import with_held_out
+from stages.detectors.shared.gaussian import Sums
+from stages.detectors.shared.held_out import with_held_out
 from stages.types import Fitted, Samples, ScoreMap, batches
 
 if TYPE_CHECKING:

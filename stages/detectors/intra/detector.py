@@ -10,13 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.detectors import compare
-from stages.detectors.compare import BATCH, PIXEL_KINDS, Comparison, Learner, Normals, PixelKind, as_bytes, unlike
-from stages.detectors.held_out import with_held_out
 from stages.detectors.intra import windows as win
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.model import InpaintingTransformer, build
 from stages.detectors.intra.task import InpaintingTask, TrainingWindows, validation_batches
+from stages.detectors.shared import comparison as compare
+from stages.detectors.shared.comparison import (
+    BATCH,
+    PIXEL_KINDS,
+    Comparison,
+    Learner,
+    Normals,
+    PixelKind,
+    as_bytes,
+    unlike,
+)
+from stages.detectors.shared.held_out import with_held_out
 from stages.training import Session
 from stages.training import fit as train_network
 from stages.types import Fitted, Samples, ScoreMap, UserError, batches

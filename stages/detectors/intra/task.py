@@ -13,7 +13,7 @@ from torch import Tensor
 from stages.detectors.intra import windows as win
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.model import InpaintingTransformer
-from stages.detectors.similarity import gms, ssim
+from stages.detectors.shared.similarity import gms, ssim
 from stages.training import Task
 from stages.types import batches
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from stages.detectors.features import FeatureConfig, Kind
+from stages.detectors.shared.features import FeatureConfig, Kind
 
 
 class KnnConfig(FeatureConfig):
     """Distance of each patch's features to the nearest of normal images."""
+
+    reads_backbone: ClassVar[bool] = True
 
     features: Kind = "clean"
     """What is modelled: an ImageNet CNN's maps of images of `image_side` (`imagenet`), or the backbone's tokens, as

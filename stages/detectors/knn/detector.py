@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from stages.detectors.features import Kind, feature_batches, scored
-from stages.detectors.held_out import with_held_out
 from stages.detectors.knn.config import KnnConfig
-from stages.detectors.nearest import Memory, Search, coreset, drawn
+from stages.detectors.shared.features import Kind, feature_batches, scored
+from stages.detectors.shared.held_out import with_held_out
+from stages.detectors.shared.nearest import Memory, Search, coreset, drawn
 from stages.torch_setup import one_thread
 from stages.types import Fitted, Samples, ScoreMap
 

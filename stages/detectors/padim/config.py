@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
-from stages.detectors.features import FeatureConfig
+from stages.detectors.shared.features import FeatureConfig
 
 
 class PadimConfig(FeatureConfig):
     """A Gaussian over patch features at each position."""
+
+    reads_backbone: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
 
     image_side: int = Field(224, ge=64, le=1024, multiple_of=32)
     """S: side in pixels to which images are resized for `features: imagenet`; a multiple of 32."""

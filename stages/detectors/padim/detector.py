@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from stages.detectors import surroundings
-from stages.detectors.features import Kind, feature_batches, scored
-from stages.detectors.gaussian import Distance, Gaussian, Sums
-from stages.detectors.held_out import with_held_out
 from stages.detectors.padim.config import PadimConfig
+from stages.detectors.shared import surroundings
+from stages.detectors.shared.features import Kind, feature_batches, scored
+from stages.detectors.shared.gaussian import Distance, Gaussian, Sums
+from stages.detectors.shared.held_out import with_held_out
 from stages.types import Fitted, Samples, ScoreMap
 
 if TYPE_CHECKING:

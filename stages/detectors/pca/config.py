@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from stages.detectors.interface import DetectorConfig
@@ -9,6 +11,8 @@ from stages.detectors.interface import DetectorConfig
 
 class PcaConfig(DetectorConfig):
     """Reconstruction of the pixels from principal components."""
+
+    baseline: ClassVar[bool] = True
 
     image_side: int = Field(64, ge=8, le=512)
     """Side in pixels of the grey image whose pixels are the variables."""

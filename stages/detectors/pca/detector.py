@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.detectors.held_out import with_held_out
 from stages.detectors.pca.config import PcaConfig
+from stages.detectors.shared.held_out import with_held_out
 from stages.types import Fitted, Samples, ScoreMap, batches
 
 if TYPE_CHECKING:

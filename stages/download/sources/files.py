@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from stages.download.images import SUFFIXES
+from stages.images import SUFFIXES
 from stages.types import UserError
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from stages.download.config import DataConfig
 from stages.download.found import Found, OfficialSplit, Rejected
-from stages.download.images import ImageFault, decode
 from stages.download.sources.files import home, images, is_folder
 from stages.download.sources.parts import single_category, without_image
+from stages.images import ImageFault, decode
 
 LAYOUT = "train/NUMBER.png and test/NUMBER.png, each with its mask NUMBER_GT.png"
 SPLITS: tuple[OfficialSplit, ...] = ("train", "test")

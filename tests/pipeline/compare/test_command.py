@@ -99,7 +99,7 @@ def test_names(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
 COMMAND = """
 import sys, typer
 from pathlib import Path
-from pipeline import compare_options as o
+from pipeline.cli import compare_options as o
 
 app = typer.Typer()
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.compare.diff import Diff, compare
 from pipeline.compare.gate import judge
-from pipeline.compare.rules import Rule
+from pipeline.project.gate_rules import Rule
 from stages.types import UserError
 from tests.pipeline.compare import toy
 

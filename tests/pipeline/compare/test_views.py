@@ -18,9 +18,9 @@ from pipeline.compare.diff import compare
 from pipeline.compare.gate import judge
 from pipeline.compare.markdown import markdown
 from pipeline.compare.page import page
-from pipeline.compare.rules import Rule
 from pipeline.compare.sides import Side
 from pipeline.compare.terminal import show
+from pipeline.project.gate_rules import Rule
 from tests.pipeline.compare import toy
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline import artifacts
-from pipeline.graph import StageGraph
-from pipeline.progress import Board
-from pipeline.work import Work
+from pipeline.orchestration import artifacts
+from pipeline.orchestration.board import Board
+from pipeline.orchestration.graph import StageGraph
+from pipeline.orchestration.work import Work
 from stages.types import UserError
 
 METRICS: dict[str, Any] = {
@@ -147,7 +147,7 @@ class Ended:
 
 def test_stages_name_those_they_come_after(tmp_path: Path) -> None:
     """From this Prefect draws the edges. `a` has not run, so it is no task."""
-    from pipeline.flows import _run_in_order
+    from pipeline.orchestration.flow import _run_in_order
 
     graph = StageGraph(("a", "b", "c", "d"), {"a": (), "b": ("a",), "c": ("a", "b"), "d": ("b", "c")}, frozenset("bcd"))
     tasks: dict[str, Ended] = {}
@@ -165,7 +165,7 @@ def test_stages_name_those_they_come_after(tmp_path: Path) -> None:
 def test_no_server_at_the_start_is_one_line(tmp_path: Path) -> None:
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-    from pipeline.flows import run_flow
+    from pipeline.orchestration.flow import run_flow
 
     graph = StageGraph(("a",), {"a": ()}, frozenset("a"))
     gone = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_HOME: tmp_path}

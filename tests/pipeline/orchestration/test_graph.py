@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.graph import StageGraph, mermaid, read_graph
-from pipeline.lockfile import BASELINE, order_entries, remember_entries, wanted_order
-from pipeline.project import command_environment, find_root, log_path
+from pipeline.orchestration.graph import StageGraph, mermaid, read_graph
+from pipeline.orchestration.lockfile import BASELINE, order_entries, remember_entries, wanted_order
+from pipeline.project.root import command_environment, find_root, log_path
 from stages.types import UserError
-from tests.pipeline.orchestration import toy
+from tests.pipeline import toy_project as toy
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import processes, supervise
-from pipeline.processes import Group, judge, lines, tail
-from tests.pipeline.orchestration import toy
+from pipeline.orchestration import processes, supervise
+from pipeline.orchestration.processes import Group, judge, lines, tail
+from tests.pipeline import toy_project as toy
 
 CHILD = "import os, pathlib, time; pathlib.Path('child').write_text(str(os.getpid()))\nwhile True: time.sleep(9)"
 PARENT = (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.orchestration import toy
+from tests.pipeline import toy_project as toy
 
 
 @pytest.mark.usefixtures("prefect_api")

@@ -21,17 +21,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline import server
-from pipeline import ui as ui_module
+from pipeline.orchestration import server
+from pipeline.orchestration import ui as ui_module
 from stages.types import UserError
 from tests.browser import Browser, Page, browser  # noqa: F401
-from tests.pipeline.orchestration import toy
+from tests.pipeline import toy_project as toy
 
 UI = """
 import sys
 from pathlib import Path
-from pipeline.faults import faults_in_one_line
-from pipeline.ui import run_ui
+from pipeline.cli.faults import faults_in_one_line
+from pipeline.orchestration.ui import run_ui
 with faults_in_one_line():
     sys.exit(run_ui(Path.cwd(), port=0))
 """

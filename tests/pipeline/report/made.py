@@ -17,11 +17,12 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import paths
-from pipeline.params import Params, load_params
+from pipeline.project import paths
+from pipeline.project.params import Params, load_params
 from pipeline.stage_io.saving import write_json
 from pipeline.stage_io.score import score
 from stages.array_store import write_rows
+from stages.fusion.members import FUSION
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def draw(folder: Path, shape: Shape) -> Params:
         manifest.to_parquet(paths.MANIFEST)
         paths.REJECTED.write_text("path,category,reason\n")
         for category in shape.categories:
-            for detector in params.scored:
+            for detector in params.scored_detectors:
                 _judged(params, shape, category, detector, manifest)
         for fitted in (paths.BACKBONE, paths.DENOISER):
             write_json(fitted / "model.json", {"info": {}, "metrics": {"loss": 0.5}})
@@ -109,14 +110,14 @@ def _save(path: str, pixels: NDArray[np.uint8]) -> None:
 
 def _judged(params: Params, shape: Shape, category: str, detector: str, manifest: pd.DataFrame) -> None:
     """Scores, maps, pictures and the fitted model of a detector."""
-    seed = [params.scored.index(detector), shape.categories.index(category)]
+    seed = [params.scored_detectors.index(detector), shape.categories.index(category)]
     generator = np.random.default_rng(seed)
     table = manifest[(manifest["category"] == category) & (manifest["split"] != "train")]
     table = table[["path", "sha256", "split", "label", "defect_type", "mask_path"]].reset_index(drop=True)
     maps = generator.random((len(table), shape.map_side, shape.map_side)).astype(np.float32)
     maps[table["label"] == 1, 2:4, 2:4] += 1
     extras: dict[str, Any] = {"extra_other": generator.random(len(table))}
-    if detector == paths.FUSION:
+    if detector == FUSION:
         members = params.fused_detectors
         extras = {f"extra_without_{name}": generator.random(len(table)) + table["label"] for name in members}
     folder = paths.maps(category, detector)

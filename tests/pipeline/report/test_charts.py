@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import plots
 from pipeline.report.charts import roc_chart, score_chart, ticks
+from pipeline.show import curves
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_ticks_are_inside_few_and_even(low: float, width: float) -> None:
 
 
 def test_histogram_by_hand() -> None:
-    rows = plots.histogram_rows(np.array([0.0, 1.0, 1.0, 4.0]), np.array([0, 0, 1, 1]), bins=2)
+    rows = curves.histogram_rows(np.array([0.0, 1.0, 1.0, 4.0]), np.array([0, 0, 1, 1]), bins=2)
     chart = score_chart("ear", False, rows, 3.0)
     assert chart is not None
     # scores 0..4 on 44..342, shares 0..1 on 184..10; both good ones in the left bin, one defect in each
@@ -44,7 +44,7 @@ def test_histogram_by_hand() -> None:
 
 
 def test_a_threshold_beyond_all_scores_is_inside_the_chart() -> None:
-    rows = plots.histogram_rows(np.array([0.0, 1.0]), np.array([0, 1]))
+    rows = curves.histogram_rows(np.array([0.0, 1.0]), np.array([0, 1]))
     for threshold, at in ((-1.0, 44), (3.0, 342)):
         chart = score_chart("ear", False, rows, threshold)
         assert chart is not None
@@ -53,7 +53,7 @@ def test_a_threshold_beyond_all_scores_is_inside_the_chart() -> None:
 
 
 def test_a_class_without_images_has_no_bars() -> None:
-    rows = plots.histogram_rows(np.array([0.0, 1.0]), np.array([1, 1]))
+    rows = curves.histogram_rows(np.array([0.0, 1.0]), np.array([1, 1]))
     chart = score_chart("ear", False, rows, None)
     assert chart is not None
     assert [bars.kind for bars in chart.bars] == ["defect"]
@@ -62,7 +62,7 @@ def test_a_class_without_images_has_no_bars() -> None:
 
 
 def test_roc_by_hand() -> None:
-    points = plots.roc_rows(np.array([4.0, 3, 2, 1]), np.array([1, 0, 1, 0]))
+    points = curves.roc_rows(np.array([4.0, 3, 2, 1]), np.array([1, 0, 1, 0]))
     chart = roc_chart(
         [("ear", False, points, (0.5, 1.0), "0.75"), ("pca", True, points, None, ""), ("x", False, [], None, "")]
     )
@@ -76,7 +76,7 @@ def test_roc_by_hand() -> None:
 
 
 def test_colours_start_again() -> None:
-    points = plots.roc_rows(np.array([1.0, 0]), np.array([1, 0]))
+    points = curves.roc_rows(np.array([1.0, 0]), np.array([1, 0]))
     chart = roc_chart([(str(i), False, points, None, "") for i in range(7)])
     assert chart is not None
     assert [curve.look for curve in chart.curves][-2:] == ["own5", "own0"]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import exit_codes, stage_command, stage_io
+from pipeline.cli import stage as stage_command
+from pipeline.project import exit_codes
 from pipeline.report.circumstances import HEAD, TAIL, circumstances, finish
 from pipeline.report.words import Table
 from stages.types import UserError
@@ -118,7 +119,7 @@ def test_commit_and_what_differs_from_it(root: Path) -> None:
 
 def test_a_stage_notes_its_time_only_when_it_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage_io, "run", lambda *which: None)
+    monkeypatch.setattr("pipeline.stage_io.run_stage.run", lambda *which: None)
     assert stage_command.run_stage("infer", "tile", "ear") == exit_codes.OK
     assert stage_command.run_stage("score", None, None) == exit_codes.OK
     written = {path.name: json.loads(path.read_text()) for path in (tmp_path / "data/logs").iterdir()}
@@ -128,6 +129,6 @@ def test_a_stage_notes_its_time_only_when_it_ends_well(tmp_path: Path, monkeypat
     def fail(*which: object) -> None:
         raise UserError("no")
 
-    monkeypatch.setattr(stage_io, "run", fail)
+    monkeypatch.setattr("pipeline.stage_io.run_stage.run", fail)
     assert stage_command.run_stage("fuse", None, None) == exit_codes.FAILED
     assert not (tmp_path / "data/logs/fuse.time.json").exists()

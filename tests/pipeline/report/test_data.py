@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.params import Params, load_params
+from pipeline.project.params import Params, load_params
 from pipeline.report import data
 from tests.conftest import ROOT
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.report import figures
 from pipeline.report.words import Table, listed
-from pipeline.words import counted
+from pipeline.show.text import counted
 from stages.score.config import ScoreConfig
 from stages.score.evaluate import evaluate
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import load_params
+from pipeline.project.params import load_params
 from pipeline.report.circumstances import HEAD, TAIL
 from pipeline.stage_io.report import report
 from tests.browser import Browser

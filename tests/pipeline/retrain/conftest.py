@@ -22,7 +22,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     script = """
 import sys, threading
 from pathlib import Path
-from pipeline import server
+from pipeline.orchestration import server
 server.configure(Path("."))
 with server.prefect_server(Path("."), threading.Event(), "tests") as api:
     print(api, flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import Params, load_params
+from pipeline.project.params import Params, load_params
 from pipeline.retrain import once, records
 from pipeline.retrain.records import Decision, Run
 from stages.types import UserError

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import paths
-from pipeline.params import Params, load_params
+from pipeline.project import paths
+from pipeline.project.params import Params, load_params
 from pipeline.retrain.drift import drift_of
 from pipeline.retrain.judgement import held_for_drift
 from tests.conftest import ROOT, change_params

@@ -16,8 +16,9 @@ from unittest.mock import patch
 import psutil
 import pytest
 
-from pipeline import champion, paths
-from pipeline.bundle import INDEX
+from pipeline.bundle import champion
+from pipeline.bundle.writer import INDEX
+from pipeline.project import paths
 from pipeline.retrain import promotion, records, tags
 from tests.pipeline.retrain.conftest import Retrain, copy_of, drop
 from tests.pipeline.retrain.toy import git

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from pipeline import champion, paths
+from pipeline.bundle import champion
+from pipeline.project import paths
 from pipeline.retrain import records
 from pipeline.retrain.promotion import only_retraining
 from tests.conftest import change_params

@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import paths
+from pipeline.project import paths
 from pipeline.retrain import records
 from pipeline.retrain.records import Decision, Run
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from pipeline import champion
+from pipeline.bundle import champion
 from pipeline.retrain import records
 from tests.pipeline.retrain.conftest import Retrain, copy_of, drop
 from tests.pipeline.retrain.toy import git

@@ -7,8 +7,8 @@ from pathlib import Path
 import gto.api
 import pytest
 
-from pipeline.git import advance, commit, is_ancestor
-from pipeline.git import git as ask
+from pipeline.project.git import advance, commit, is_ancestor
+from pipeline.project.git import git as ask
 from pipeline.retrain import tags
 from stages.types import UserError
 from tests.pipeline.retrain.toy import git

@@ -84,7 +84,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def score() -> None:
     """Distance of an image's mean to the nearest good training image's: what is bright among them hides defects."""
-    from pipeline.params import load_params
+    from pipeline.project.params import load_params
     from pipeline.stage_io.saving import output, save_fitted, write_json
     from stages.array_store import RowWriter
     from stages.score.evaluate import evaluate

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from stages.backbone import pretrain
 from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
-from stages.backbone.crops import to_pixels
-from stages.backbone.load import digest_of, load, network_for
+from stages.backbone.networks.crops import to_pixels
+from stages.backbone.networks.load import digest_of, load, network_for
 from stages.training import Session
 from stages.types import Fitted, UserError
 from tests.stages.backbone.conftest import small, textures

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stages.backbone.build import build
 from stages.backbone.config import DistillConfig
 from stages.backbone.distill import distill
-from stages.backbone.load import load
+from stages.backbone.networks.load import load
 from stages.training import Session
 from stages.types import Fitted, UserError
 from tests.stages.backbone.conftest import small, textures

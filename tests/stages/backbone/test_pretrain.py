@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stages.backbone.crops import (
+from stages.backbone.networks.crops import (
     channel_statistics,
     draw_crop,
     draw_crops,
@@ -17,9 +17,9 @@ from stages.backbone.crops import (
     shuffled_batches,
     to_pixels,
 )
-from stages.backbone.lite0 import imagenet
+from stages.backbone.networks.lite0 import imagenet
+from stages.backbone.networks.vit import Hybrid, Plain
 from stages.backbone.objectives.distill import Distillation, Taught
-from stages.backbone.vit import Hybrid, Plain
 from tests.stages.backbone.conftest import small
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.backbone.interface import Features
+from stages.backbone.networks.interface import Features
 from stages.denoise.config import DenoiseConfig
-from stages.denoise.views import make_views
+from stages.denoise.per_image.views import make_views
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from stages.download.found import Found, Rejected
-from stages.download.images import decode_mask
 from stages.download.index import StatIndex
 from stages.download.manifest import ImageRecord, collect
 from stages.download.phash import perceptual_hash
 from stages.download.split import official_split_of, split_of
+from stages.images import decode_mask
 from stages.types import UserError
 from tests.stages.download.made import CONFIG, broken, defect, mask, settle
 from tests.stages.download.test_manifest import picture

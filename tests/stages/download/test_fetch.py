@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stage_command import explain
+from pipeline.cli.stage import explain
 from stages.download import fetch as module
 from stages.download.fetch import check_digest, digest_of, fetch
 from stages.types import UserError

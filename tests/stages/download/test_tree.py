@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.download import examine, manifest, take
-from stages.download.images import decode_mask
 from stages.download.index import StatIndex
 from stages.download.manifest import ImageRecord, collect
 from stages.download.split import split_of
+from stages.images import decode_mask
 from stages.types import UserError
 from tests.stages.download.made import files_of, settle
 from tests.stages.download.test_manifest import config

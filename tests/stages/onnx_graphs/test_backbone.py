@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from pipeline.judge.features import Extractor
 from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
-from stages.backbone.load import load, network_for
+from stages.backbone.networks.load import load, network_for
 from stages.denoise.config import DenoiserConfig
 from stages.denoise.denoiser import train_denoiser
 from stages.onnx_graphs.backbone import graph

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from pipeline.export.detectors import feed
 from stages.backbone.imagenet import extractor, network_of
-from stages.detectors import surroundings
 from stages.detectors.ear.mask import mask_of
 from stages.detectors.interface import DetectorConfig
 from stages.detectors.registry import CONFIGS, detector
+from stages.detectors.shared import surroundings
 from stages.fusion import fusion
 from stages.onnx_graphs import ear, fused, parts
 from stages.onnx_graphs.convert import runner, to_onnx

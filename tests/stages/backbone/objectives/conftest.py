@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.vit import Hybrid, Plain
+from stages.backbone.networks.vit import Hybrid, Plain
 from tests.stages.backbone.conftest import small
 
 VIEWS: dict[str, Any] = {

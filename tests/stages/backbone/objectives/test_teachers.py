@@ -15,10 +15,10 @@ import stages.torch_setup  # noqa: F401  (before timm)
 import timm  # isort: skip
 from sklearn.datasets import load_sample_image
 
-from stages.backbone import lite0
 from stages.backbone.build import build
-from stages.backbone.crops import to_pixels
-from stages.backbone.lite0 import imagenet
+from stages.backbone.networks import lite0
+from stages.backbone.networks.crops import to_pixels
+from stages.backbone.networks.lite0 import imagenet
 from stages.backbone.objectives.teachers import teacher_for
 from stages.training import Session
 from stages.types import UserError

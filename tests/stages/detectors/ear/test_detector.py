@@ -12,12 +12,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from stages.detectors.compare import Comparison, Painted
 from stages.detectors.ear import detector
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.detector import fit, needs, score
 from stages.detectors.ear.unet import UNet
 from stages.detectors.interface import CompareConfig
+from stages.detectors.shared.comparison import Comparison, Painted
 from stages.training import Session
 from stages.types import Fitted, Samples, ScoreMap, UserError
 from tests.stages.detectors.ear.tiny import DEFECT, config, samples

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.detectors.ear.mask import attention_saliency, mask_of, random_blocks, rarity
-from stages.detectors.nearest import Search, drawn
+from stages.detectors.shared.nearest import Search, drawn
 from tests.reference import ear_mask as slow
 
 

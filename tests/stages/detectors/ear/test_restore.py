@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from stages.detectors.compare import Normals
 from stages.detectors.ear import restore as module
 from stages.detectors.ear.hint import NO_HINT, mosaic
 from stages.detectors.ear.restore import Masked, Recovery, as_tensor, restore, restored, scale_errors, scales_of
 from stages.detectors.ear.unet import UNet
-from stages.detectors.similarity import msgms
+from stages.detectors.shared.comparison import Normals
+from stages.detectors.shared.similarity import msgms
 from tests.stages.detectors.ear.tiny import config, samples
 
 

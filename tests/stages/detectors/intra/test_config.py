@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline.profiles import PROFILES
+from pipeline.project.profiles import PROFILES
 from stages.detectors.intra.config import IntraConfig
 from stages.types import UserError
 

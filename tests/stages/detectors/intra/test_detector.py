@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from stages.detectors.compare import PIXEL_KINDS, Comparison, Painted, PixelKind
 from stages.detectors.interface import CompareConfig
 from stages.detectors.intra import detector, task
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.detector import difference_map, fit, inpaint, load, needs, score
+from stages.detectors.shared.comparison import PIXEL_KINDS, Comparison, Painted, PixelKind
 from stages.training import Session
 from stages.types import Fitted, Samples, UserError
 from tests.reference.similarity import msgms as msgms_map

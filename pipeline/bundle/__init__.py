@@ -1,0 +1,1 @@
+"""The bundle: what judging a new image needs, in one folder; and the champion, the bundle that serves."""

@@ -1,0 +1,59 @@
+"""What a bundle says beside its models: what the training images were like, and the range of the anomaly maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pipeline.project import paths
+from pipeline.project.params import Params
+from stages.array_store import StoredRows
+from stages.images import mode_of
+
+MODES_READ = 1000
+"""Training images, evenly spread, whose modes are looked up: their headers are read for it."""
+MAP_PIXELS = 4096
+"""Pixels of each good validation map, evenly spread, that the colours of heat maps are chosen from."""
+
+
+def training_images(params: Params, root: Path) -> dict[str, Any]:
+    """By category: how many, most common size, range of sizes, and modes of the files."""
+
+    manifest = pd.read_parquet(root / paths.MANIFEST)
+    manifest = manifest[manifest["split"].isin(["train", "validation"]) & (manifest["label"] == 0)]
+    found = {}
+    for category in params.data.categories:
+        chosen = manifest[manifest["category"] == category]
+        sizes = chosen[["width", "height"]]
+        found[category] = {
+            "count": len(chosen),
+            "common": [int(side) for side in sizes.value_counts().index[0]],
+            **{side: [int(sizes[side].min()), int(sizes[side].max())] for side in ("width", "height")},
+            "modes": _modes([root / paths.RAW / path for path in chosen["path"]]),
+        }
+    return found
+
+
+def _modes(files: list[Path]) -> list[str]:
+
+    modes = set()
+    for path in files[:: max(1, -(-len(files) // MODES_READ))]:
+        with Image.open(path) as image:
+            modes.add(mode_of(image))
+    return sorted(modes)
+
+
+def map_limits(folder: Path) -> list[float] | None:
+    """Median and 99.9 % quantile of good validation images' maps: between them heat maps go from dark to bright."""
+
+    chosen = np.flatnonzero((pd.read_parquet(folder / "scores.parquet")["split"] == "validation").to_numpy())
+    if not len(chosen):
+        return None
+    maps = StoredRows(folder / "maps.zarr")
+    planes = (maps[int(i)].reshape(-1) for i in chosen)
+    pixels = np.concatenate([plane[:: max(1, -(-plane.size // MAP_PIXELS))] for plane in planes])
+    return [float(value) for value in np.quantile(pixels.astype(np.float64), (0.5, 0.999))]

@@ -1,0 +1,1 @@
+"""The project: paths, parameters, git, exit codes, faults."""

@@ -1,0 +1,23 @@
+"""The stages of dvc.yaml in the order of the graph, and which function of `pipeline.stage_io` does each."""
+
+from __future__ import annotations
+
+STAGES = {
+    "download": ("download", "download"),
+    "pretrain": ("pretrain", "pretrain"),
+    "features": ("features", "features"),
+    "audit": ("audit", "audit"),
+    "denoise": ("denoise", "denoise"),
+    "train_denoiser": ("train_denoiser", "train_denoiser"),
+    "clean_features": ("clean_features", "clean_features"),
+    "probe": ("probe", "probe"),
+    "inputs": ("inputs", "inputs"),
+    "train": ("train", "train"),
+    "infer": ("infer", "infer"),
+    "fuse": ("fuse", "fuse_detectors"),
+    "score": ("score", "score"),
+    "report": ("report", "report"),
+}
+"""Stage name: module below `pipeline.stage_io`, function."""
+MATRIX = frozenset({"train", "infer"})
+"""Stages that exist once per category and detector."""

@@ -1,0 +1,1 @@
+"""What is computed per image, and the key under which the item cache keeps it."""

@@ -1,0 +1,33 @@
+"""Run one stage by its name, in this process."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from pipeline.project.params import load_params
+from pipeline.project.stage_table import MATRIX, STAGES
+from stages.types import UserError
+
+
+def run(name: str, category: str | None = None, detector: str | None = None) -> None:
+    """Run one stage in this process, in the project's root.
+
+    Raises:
+        UserError: no such stage, or a category or detector missing, superfluous, or not in params.yaml.
+    """
+    if name not in STAGES:
+        raise UserError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
+    params = load_params()
+    module, function = STAGES[name]
+    if name not in MATRIX:
+        if category is not None or detector is not None:
+            raise UserError(f"stage {name} takes no --category and no --detector")
+        getattr(import_module(f"pipeline.stage_io.{module}"), function)(params)
+        return
+    for option, value, known in (
+        ("--category", category, params.data.categories),
+        ("--detector", detector, params.detectors),
+    ):
+        if value is None or value not in known:
+            raise UserError(f"stage {name} needs {option}, one of params.yaml's: {', '.join(known)}; got {value}")
+    getattr(import_module(f"pipeline.stage_io.{module}"), function)(params, category, detector)

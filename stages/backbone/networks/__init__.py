@@ -1,0 +1,1 @@
+"""The networks, frozen: what features are read from."""

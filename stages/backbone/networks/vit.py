@@ -1,0 +1,179 @@
+"""Transformer blocks with class token, and the three networks of our own: `Hybrid`, `Plain`, `Cnn`.
+
+Legend: B images; S image side; h, w grid; N = h * w patches; C channels; H heads; d = C / H.
+Source: Dosovitskiy et al., ViT, ICLR 2021; LayerScale: Touvron et al., CaiT, ICCV 2021, eq. 4; mask token: Bao et al.,
+BEiT, ICLR 2022, section 2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.backbone.config import BackboneConfig
+from stages.backbone.networks.lite0 import STACK_CHANNELS, Lite0
+
+PIXELS = (127.0, 64.0)
+"""Mean and spread by which `Plain` normalises pixels."""
+
+
+class Attention(nn.Module):
+    """Self-attention that also gives the class token's weights."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1 + N, C) -> the same shape, and the class token's softmaxed weights (B, H, 1 + N)."""
+        b, n, c = x.shape
+        q, k, v = (
+            self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        )  # each (B, H, 1 + N, d)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c)  # (B, 1 + N, C)
+        class_logits = (q[:, :, :1] * k).sum(-1) * (c // self.heads) ** -0.5  # (B, H, 1 + N)
+        return self.out(mixed), class_logits.softmax(-1)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each after a LayerNorm and scaled channel by channel."""
+
+    def __init__(self, channels: int, heads: int, mlp_ratio: float, layer_scale: float) -> None:
+        super().__init__()
+        hidden = round(channels * mlp_ratio)
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.attention = Attention(channels, heads)
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+        self.scale1 = nn.Parameter(torch.full((channels,), layer_scale))
+        self.scale2 = nn.Parameter(torch.full((channels,), layer_scale))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1 + N, C) -> the same shape, and the class token's attention (B, H, 1 + N)."""
+        mixed, weights = self.attention(self.norm1(x))
+        x = x + self.scale1 * mixed
+        return x + self.scale2 * self.mlp(self.norm2(x)), weights
+
+
+class Trunk(nn.Module):
+    """Class token, position embedding and blocks."""
+
+    def __init__(self, channels: int, config: BackboneConfig, layer_scale: float) -> None:
+        super().__init__()
+        side = config.image_side // config.patch
+        self.class_token = nn.Parameter(0.02 * torch.randn(channels))
+        self.mask_token = nn.Parameter(0.02 * torch.randn(channels))
+        self.position = nn.Parameter(0.02 * torch.randn(channels, side, side))
+        self.blocks = nn.ModuleList(
+            Block(channels, config.heads, config.mlp_ratio, layer_scale) for _ in range(config.depth)
+        )
+
+    def position_at(self, h: int, w: int) -> Tensor:
+        """(C, h, w) position embedding, resampled to another grid (bicubic; ViT, section 3.2, interpolates too)."""
+        if (h, w) == tuple(self.position.shape[1:]):
+            return self.position
+        return F.interpolate(self.position[None], (h, w), mode="bicubic")[0]
+
+    def forward(
+        self, patches: Tensor, masked: Tensor | None = None, blocks: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the blocks.
+
+        Args:
+            patches: (B, C, h, w).
+            masked: (B, h, w) True where the mask token stands in for the patch.
+            blocks: run the first so many; None: all.
+
+        Returns:
+            Patch tokens (B, C, h, w), class token (B, C), class attention (B, H, h, w) of the last block that ran.
+        """
+        b, c, h, w = patches.shape
+        *_, (x, weights) = islice(self.states(patches, masked), blocks)
+        return x[:, 1:].transpose(1, 2).reshape(b, c, h, w), x[:, 0], weights[..., 1:].reshape(b, -1, h, w)
+
+    def states(self, patches: Tensor, masked: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """After each block: (B, 1 + N, C), the class token first, and the class token's weights (B, H, 1 + N)."""
+        if masked is not None:
+            patches = torch.where(masked[:, None], self.mask_token[:, None, None], patches)
+        b, c, h, w = patches.shape
+        tokens = (patches + self.position_at(h, w)).flatten(2).transpose(1, 2)  # (B, N, C)
+        x = torch.cat([self.class_token.expand(b, 1, c), tokens], dim=1)  # (B, 1 + N, C)
+        for block in self.blocks:
+            x, weights = block(x)
+            yield x, weights
+
+
+class Standardise(nn.Module):
+    """Per channel (x - mean) / spread with statistics of training images: distances weigh the channels alike."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("spread", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        return (x - self.mean[:, None, None]) / self.spread[:, None, None]
+
+
+class Cnn(nn.Module):
+    """The frozen CNN's stacked features, standardised."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.cnn = Lite0(config.patch, deep=False)
+        self.standardise = Standardise(STACK_CHANNELS)
+
+    def patches(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) pixels in [0, 255] -> (B, C, h, w)."""
+        return self.standardise(self.cnn(images)[0])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), no attention."""
+        return self.patches(images), None
+
+
+class Hybrid(Cnn):
+    """The same as patch embedding of a trunk.
+
+    The final norm is the standardisation before the trunk: a LayerNorm behind it takes the length of a token away, and
+    the blocks start out as the identity. Measured in README.md.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        self.trunk = Trunk(STACK_CHANNELS, config, config.layer_scale)
+        self.block = config.block
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), class attention (B, H, h, w)."""
+        tokens, _, attention = self.trunk(self.patches(images), blocks=self.block)
+        return tokens, attention
+
+
+class Plain(nn.Module):
+    """A small ViT of its own."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
+        self.trunk = Trunk(config.width, config, layer_scale=1.0)
+        self.norm = nn.LayerNorm(config.width)
+        self.block = config.block
+
+    def patches(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) pixels in [0, 255] -> (B, C, h, w)."""
+        return self.embed((images - PIXELS[0]) / PIXELS[1])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), class attention (B, H, h, w)."""
+        tokens, _, attention = self.trunk(self.patches(images), blocks=self.block)
+        return self.norm(tokens.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), attention

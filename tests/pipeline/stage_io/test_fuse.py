@@ -1,0 +1,54 @@
+"""Which detectors are fused, and what each adds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from pipeline.project.params import Params, load_params
+from pipeline.stage_io.score import _leave_one_out
+from stages.fusion.members import FUSION
+from stages.types import UserError
+
+
+def _params(tmp_path: Path, text: str) -> Params:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return load_params(path)
+
+
+def test_members_are_those_that_run_and_one_alone_is_no_fusion(tmp_path: Path) -> None:
+    two = _params(tmp_path, "detectors: [pca, gabor, ear]\nfused: {detectors: [ear, intra, gabor]}")
+    assert two.fused_detectors == ("ear", "gabor")
+    assert two.scored_detectors == ("pca", "gabor", "ear", "fused")
+    one = _params(tmp_path, "detectors: [pca, ear]\nfused: {detectors: [ear, intra]}")
+    assert one.fused_detectors == ()
+    assert one.scored_detectors == ("pca", "ear")
+    with pytest.raises(UserError, match="unknown detector 'foo'"):
+        _params(tmp_path, "fused: {detectors: [ear, foo]}")
+
+
+def test_what_a_member_adds_is_the_auroc_less_that_without_it(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [40, 60])
+    good, useless = generator.normal(size=100) + 1.5 * labels, generator.normal(size=100)
+    columns = {
+        "split": "test",
+        "label": labels,
+        "image_score": (good + useless) / 2,
+        "extra_without_ear": useless,
+        "extra_without_gabor": good,
+    }
+    table = pd.concat([pd.DataFrame(columns), pd.DataFrame({**columns, "split": "validation"})])
+    params = _params(tmp_path, "detectors: [ear, gabor]\nfused: {detectors: [ear, gabor]}")
+    added = _leave_one_out(params, FUSION, table)["added_by"]
+    whole = roc_auc_score(labels, columns["image_score"])
+    assert added["ear"]["image_auroc"] == pytest.approx(whole - roc_auc_score(labels, useless), abs=1e-6)
+    assert added["gabor"]["image_auroc"] == pytest.approx(whole - roc_auc_score(labels, good), abs=1e-6)
+    assert added["ear"]["ci"][0] > 0 > added["gabor"]["ci"][1]
+    assert _leave_one_out(params, "ear", table) == {}
+    assert _leave_one_out(params, FUSION, table[table["label"] == 1]) == {}

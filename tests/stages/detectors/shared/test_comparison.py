@@ -1,0 +1,168 @@
+"""Image against restoration in features: by the slow definition, and what each parameter does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from stages.detectors.interface import CompareConfig
+from stages.detectors.shared import comparison as compare
+from stages.detectors.shared import surroundings
+from stages.detectors.shared.comparison import Comparison, Learner, Painted, as_bytes, enlarged, reduced, share_of
+from stages.types import UserError
+from tests.reference.floors import gaussian_map
+from tests.stages.detectors.padim.test_padim import extract
+
+
+class Config(CompareConfig):
+    image_side: int = 64
+
+
+def _config(**changes: Any) -> Config:
+    return Config(**{"compare_side": 64, "surroundings": 0, **changes})
+
+
+def _pairs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    images = generator.normal(120, 30, (count, 64, 64, 3)) + generator.normal(0, 20, (count, 4, 4, 3)).repeat(
+        16, 1
+    ).repeat(16, 2)
+    restorations = 0.7 * images + 40 + generator.normal(0, 5, images.shape)
+    return tuple(part.clip(0, 255).astype(np.uint8) for part in (images, restorations))  # type: ignore[return-value]
+
+
+def _cuts(count: int, seed: int) -> np.ndarray:
+    """(count, 64, 64), most of it seen."""
+    return np.random.default_rng(seed).random((count, 8, 8)).repeat(8, 1).repeat(8, 2) < 0.3
+
+
+def _maps(config: Config, test: Painted, counts: tuple[int, ...] = (40,), cut: bool = False) -> np.ndarray:
+    """`counts`: of the images that are learnt from, so many at a time."""
+    images, restorations = _pairs(sum(counts), 0)
+    cuts = _cuts(sum(counts), 0) if cut else None
+    learner, start = Learner(extract, config), 0
+    for count in counts:
+        rows = slice(start, start + count)
+        learner.add(images[rows], restorations[rows], None if cuts is None else cuts[rows])
+        start += count
+    return np.stack(Comparison(learner.arrays(), extract, config).maps(test))
+
+
+@pytest.mark.parametrize("distance", [0, 1])
+@pytest.mark.parametrize(("cut", "counts"), [(False, (40,)), (True, (40,)), (True, (25, 15))])
+def test_the_map_is_the_distance_of_what_restoration_and_surroundings_do_not_predict(
+    distance: int, cut: bool, counts: tuple[int, ...]
+) -> None:
+    (train, restored), (images, restorations) = _pairs(40, 0), _pairs(3, 1)
+    first = counts[0]  # what predicts is learnt from them
+    mean = extract(restored[:first]).astype(np.float64).mean(0)
+
+    def inputs(images: np.ndarray, restorations: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+        features, told = extract(images).astype(np.float64), extract(restorations).astype(np.float64) - mean
+        rows = np.zeros((len(images), 4, 4, 5 + 40 * distance))
+        for n, y, x in np.ndindex(rows.shape[:3]):
+            share = cuts[n, 16 * y : 16 * y + 16, 16 * x : 16 * x + 16].mean() if cut else 1
+            near = [
+                features[n, min(max(y + dy, 0), 3), min(max(x + dx, 0), 3)]
+                for dy in (-1, 0, 1)
+                for dx in (-1, 0, 1)
+                if (dy or dx) and distance
+            ]
+            rows[n, y, x] = np.concatenate([*near, share * told[n, y, x]])
+        return rows
+
+    x, outputs = inputs(train, restored, _cuts(40, 0)), extract(train).astype(np.float64)
+    x0, y0 = ((of[:first] - of[:first].mean(0)).reshape(-1, of.shape[-1]) for of in (x, outputs))
+    # least squares with rows that stand for the ridge
+    ridge = np.diag(np.sqrt(surroundings.RIDGE * (x0**2).sum(0)))
+    prediction = np.linalg.lstsq(np.vstack([x0, ridge]), np.vstack([y0, np.zeros((len(ridge), 5))]), rcond=None)[0]
+    given = Painted(images, restorations, _cuts(3, 1) if cut else None)
+    found = _maps(_config(surroundings=distance), given, counts, cut)
+    left = extract(images) - inputs(images, restorations, _cuts(3, 1)) @ prediction
+    for plane, one in zip(found, left, strict=True):
+        constants = compare.SHRINKAGE, compare.RIDGE, compare.SMOOTHING
+        expected = gaussian_map(outputs - x @ prediction, one, *constants, normalised=True)
+        np.testing.assert_allclose(plane, expected, rtol=5e-3)
+
+
+def test_a_restoration_that_says_something_makes_a_change_stand_out() -> None:
+    images, restorations = _pairs(4, 1)
+    changed = images.copy()
+    changed[:, 20:28, 36:44] //= 2  # in cell (1, 2)
+    before, after = (_maps(_config(), Painted(given, restorations)) for given in (images, changed))
+    assert (after[:, 1, 2] > 1.5 * before[:, 1, 2]).all()
+
+
+def test_an_image_gets_the_same_beside_others() -> None:
+    images, restorations = _pairs(5, 1)
+    whole = _maps(_config(surroundings=1), Painted(images, restorations))
+    for i in range(5):
+        one = Painted(images[i : i + 1], restorations[i : i + 1])
+        assert np.array_equal(_maps(_config(surroundings=1), one)[0], whole[i])
+
+
+def test_one_image_and_equal_images_do_not_break_it() -> None:
+    config = _config(surroundings=1)
+    assert np.isfinite(_maps(config, Painted(*_pairs(1, 1)), counts=(1,))).all()
+    flat = np.full((3, 64, 64, 3), 9, np.uint8)
+    learner = Learner(extract, config)
+    learner.add(flat, flat)
+    assert np.isfinite(Comparison(learner.arrays(), extract, config).maps(Painted(*_pairs(1, 1)))[0]).all()
+
+
+def test_parameters_and_what_is_missing() -> None:
+    test = Painted(*_pairs(2, 1))
+    plain = _maps(_config(), test)
+    assert not np.allclose(_maps(_config(surroundings=2), test), plain)
+    seen: list[int] = []
+
+    images, restorations = _pairs(4, 0)
+
+    def watched(pictures: np.ndarray) -> np.ndarray:
+        seen.append(pictures.shape[1])
+        return extract(enlarged(pictures, 64))
+
+    Learner(watched, _config(compare_side=128)).add(enlarged(images, 128), restorations)
+    assert set(seen) == {128}
+    with pytest.raises(UserError, match="ImageNet CNN"):
+        Learner(None, _config())
+
+
+def test_the_share_of_a_cell_that_pixels_cover() -> None:
+    np.testing.assert_allclose(share_of(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(share_of(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+    np.testing.assert_allclose(share_of(2, 3), [[1, 0], [0.5, 0.5], [0, 1]], atol=1e-6)
+
+
+def test_sides() -> None:
+    assert _config(image_side=32, compare_side=96).input_side == 96
+    assert _config(image_side=20, compare="ssim", compare_side=160).input_side == 20
+    with pytest.raises(
+        ValidationError, match="compare_side 256 is not a multiple of image_side 96: take compare_side 288"
+    ):
+        _config(image_side=96, compare_side=256)
+
+
+def test_the_network_sees_means_of_squares_of_pixels() -> None:
+    image = np.zeros((1, 4, 4, 3), np.uint8)
+    image[0, :2, :2, 0] = [[1, 2], [3, 4]]  # 2.5: up
+    image[0, 2:, :2, 0] = [[1, 1], [1, 2]]  # 1.25
+    image[0, 2:, 2:, 2] = 255
+    small = reduced(image, 2)
+    np.testing.assert_array_equal(small[0, ..., 0], [[3, 0], [1, 0]])
+    np.testing.assert_array_equal(small[0, ..., 2], [[0, 0], [0, 255]])
+    many = np.random.default_rng(0).integers(0, 256, (19, 6, 6, 3), dtype=np.uint8)  # more than one batch
+    expected = many.reshape(19, 2, 3, 2, 3, 3).mean((2, 4))
+    np.testing.assert_allclose(reduced(many, 2), expected, atol=0.5 + 1e-9)
+    np.testing.assert_array_equal(reduced(many, 6), many)
+
+
+def test_pictures() -> None:
+    restoration = torch.tensor([[[0.0, 0.5]], [[1.0, 1.2]], [[-0.1, 0.25]]])  # (3, 1, 2)
+    np.testing.assert_array_equal(as_bytes(restoration), [[[0, 255, 0], [128, 255, 64]]])
+    row = np.array([0, 100], np.uint8).repeat(6).reshape(1, 1, 2, 6)[..., :3].repeat(2, 1)  # (1, 2, 2, 3)
+    np.testing.assert_array_equal(enlarged(row, 4)[0, 0, :, 0], [0, 25, 75, 100])
