@@ -1,4 +1,4 @@
-# The two commands: `make run` and `make test`. Both set up .venv from requirements.lock first.
+# `make run` runs the pipeline, `make test` tests it. Both first set up .venv from requirements.lock.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,10 +6,10 @@ LOCK    := requirements.lock
 UPGRADE := --upgrade
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test check lock clean
+.PHONY: help setup run test test-all check lock clean
 
 help:            ## show this text
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.installed  ## create .venv and install every pinned package
 
@@ -23,7 +23,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 run: setup       ## run the whole pipeline with the parameters of params.yaml
 	$(BIN)/burnish run
 
-test: setup      ## run the tests
+test: setup      ## run the tests that a change is likely to break, about six minutes on two cores
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: setup  ## run all tests: also kills, schedules, benchmarks and pages in a browser, about twenty minutes
 	$(BIN)/python -m pytest
 
 check: setup     ## lint, types, and who may import whom

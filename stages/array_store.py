@@ -1,7 +1,7 @@
-"""Outputs of a stage as sharded Zarr: one row an image, in manifest order; the bytes depend on the rows alone.
+"""Outputs of a stage as sharded Zarr: one row per image, in manifest order; the bytes depend on the rows alone.
 
-A store is written under a temporary name and renamed when whole, so a reader never sees half of one. Chunks hold one
-row, shards about 64 MB of rows: a directory of thousands of chunk files is slow to hash and to check out.
+A store is written under a temporary name and renamed when complete, so a reader never sees half of it. A chunk holds
+one row, a shard about 64 MB of rows, because a folder with thousands of chunk files is slow to hash and to check out.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from zarr.codecs import BytesCodec, ZstdCodec
 
 SHARD_BYTES = 64 * 2**20
 MERGE_GAP = 8
-"""Rows that lie at most this far apart are read in one request."""
+"""Rows that are at most this far apart are read in one request."""
 
 
 class RowWriter:
-    """Takes rows one by one; the store appears under `path` when the block ends without an error and all rows came.
+    """Takes rows one by one; the store appears under `path` when the block ends without an error and with all rows.
 
     Raises:
-        ValueError: a row differs from the first in shape or dtype, or not exactly `count` (at least 1) came.
+        ValueError: a row differs from the first row in shape or dtype, or the number of rows is not `count` (at least
+            1).
     """
 
     def __init__(self, path: Path, count: int, attributes: Mapping[str, Any] | None = None) -> None:
@@ -58,19 +59,19 @@ class RowWriter:
             if kind is None:
                 self._flush()
                 if self._written != self._count or self._array is None:
-                    raise ValueError(f"{self._written} rows came, {self._count} were announced")
+                    raise ValueError(f"{self._written} rows were appended, not {self._count} as announced")
                 shutil.rmtree(self._path, ignore_errors=True)
                 self._temporary.rename(self._path)
         finally:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _create(self, first: NDArray[Any]) -> zarr.Array:
-        per_shard = max(1, min(self._count, SHARD_BYTES // max(1, first.nbytes)))
+        rows_per_shard = max(1, min(self._count, SHARD_BYTES // max(1, first.nbytes)))
         return zarr.create_array(
             store=self._temporary,
             shape=(self._count, *first.shape),
             chunks=(1, *first.shape),
-            shards=(per_shard, *first.shape),
+            shards=(rows_per_shard, *first.shape),
             dtype=first.dtype,
             serializer=BytesCodec(endian="little" if first.dtype.itemsize > 1 else None),
             compressors=ZstdCodec(level=1),
@@ -81,7 +82,7 @@ class RowWriter:
         if self._buffer and self._array is not None:
             stop = self._written + len(self._buffer)
             if stop > self._count:
-                raise ValueError(f"{stop} rows came, {self._count} were announced")
+                raise ValueError(f"{stop} rows were appended, not {self._count} as announced")
             self._array[self._written : stop] = np.stack(self._buffer)
             self._written, self._buffer = stop, []
 
@@ -96,7 +97,7 @@ def write_rows(
 
 
 class StoredRows:
-    """A written store as `Rows`: `[i]`, `[a:b]` and `[array of indices]` read just those rows."""
+    """A written store as `Rows`: `[i]`, `[a:b]` and `[array of indices]` read only those rows."""
 
     def __init__(self, path: Path) -> None:
         array = zarr.open_array(path, mode="r")
@@ -120,8 +121,8 @@ class StoredRows:
         index = np.asarray(key, dtype=np.int64)
         if index.size == 0:
             return np.empty((0, *self.shape[1:]), self.dtype)
-        order, back = np.unique(index, return_inverse=True)
-        # Whole runs are read at once: a read of one row costs as much as one of many.
+        order, inverse = np.unique(index, return_inverse=True)
+        # Runs of rows are read at once: reading one row costs as much as reading many.
         runs = np.split(order, np.flatnonzero(np.diff(order) > MERGE_GAP) + 1)
         parts = [np.asarray(self._array[run[0] : run[-1] + 1])[run - run[0]] for run in runs]
-        return np.concatenate(parts)[back]
+        return np.concatenate(parts)[inverse]

@@ -1,7 +1,7 @@
-"""What a result depends on: the code that computes it, found by following imports.
+"""The code that a result depends on, found by following imports.
 
-One source of truth for the stage graph and for the item cache: a stage, or the work on one image, depends on the module
-that does it and on all that this module imports. A test holds `deps` of dvc.yaml against it; item keys are made of it.
+The stage graph and the item cache both use it: a stage, or the work on one image, depends on the module that does it
+and on all modules that this module imports. A test compares `deps` of dvc.yaml with it; item keys contain its digest.
 """
 
 from __future__ import annotations
@@ -13,52 +13,53 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
-OURS = ("stages", "pipeline")
+PROJECT_PACKAGES = ("stages", "pipeline")
 
 
 def imports_of(*entries: str, without: Collection[str] = ()) -> tuple[str, ...]:
-    """The modules `entries` and all modules of ours that they import, directly or not, sorted.
+    """The modules `entries` and all modules of this project that they import, directly or indirectly, sorted.
 
-    Imports inside functions count; those for type checkers alone do not. Packages are left out: they hold no code.
+    Imports inside functions count; imports for type checkers alone do not. Packages are left out, since their
+    `__init__.py` holds no code.
 
     Args:
-        entries: modules, as `stages.images`.
+        entries: modules, such as `stages.images`.
         without: modules and packages that are neither listed nor followed.
 
     Raises:
-        ValueError: an entry is no module.
+        ValueError: an entry is not a module.
     """
-    found: set[str] = set()
+    modules: set[str] = set()
     todo = list(entries)
     while todo:
         name = todo.pop()
-        if name in found or any(name == left or name.startswith(f"{left}.") for left in without):
+        if name in modules or any(name == excluded or name.startswith(f"{excluded}.") for excluded in without):
             continue
-        found.add(name)
+        modules.add(name)
         todo += _imported(name)
-    return tuple(sorted(name for name in found if not _is_package(name)))
+    return tuple(sorted(name for name in modules if not _is_package(name)))
 
 
 def _is_package(name: str) -> bool:
-    return _file(name).name == "__init__.py"
+    return _source_file(name).name == "__init__.py"
 
 
 @cache
 def _imported(name: str) -> tuple[str, ...]:
-    """Modules of ours that a module names in an import."""
-    found = []
-    for node in _run_nodes(ast.parse(_file(name).read_text())):
+    """Modules of this project that a module imports directly."""
+    modules = []
+    for node in _executed_nodes(ast.parse(_source_file(name).read_text())):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found.append(inner if _is_ours(inner) and _exists(inner) else node.module)
-    return tuple(sorted({one for one in found if _is_ours(one)}))
+                modules.append(inner if _is_project_module(inner) and _exists(inner) else node.module)
+    return tuple(sorted({module for module in modules if _is_project_module(module)}))
 
 
-def _run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those below `if TYPE_CHECKING:`."""
+def _executed_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes except those below `if TYPE_CHECKING:`."""
     todo: list[ast.AST] = [tree]
     while todo:
         node = todo.pop()
@@ -69,8 +70,8 @@ def _run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
             todo += ast.iter_child_nodes(node)
 
 
-def _is_ours(name: str) -> bool:
-    return name.partition(".")[0] in OURS
+def _is_project_module(name: str) -> bool:
+    return name.partition(".")[0] in PROJECT_PACKAGES
 
 
 def _exists(name: str) -> bool:
@@ -80,8 +81,8 @@ def _exists(name: str) -> bool:
         return False
 
 
-def _file(name: str) -> Path:
-    """The source of a module, which is found without being imported."""
+def _source_file(name: str) -> Path:
+    """The source file of a module, which is not imported."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise ValueError(f"no module {name}")
@@ -89,13 +90,15 @@ def _file(name: str) -> Path:
 
 
 def code_version(*names: str) -> str:
-    """16 hex digits of what modules (`stages.types`) or whole packages (`stages.denoise`) do, without importing them.
+    """16 hex digits for the code of modules (`stages.types`) or whole packages (`stages.denoise`), without importing
+    them.
 
-    Taken over their syntax trees without comments, layout and docstrings, so that only a change of behaviour counts.
+    The digest is of their syntax trees without comments, layout and docstrings, so that only a change of behaviour
+    counts.
     """
     digest = hashlib.sha256()
     for name in names:
-        origin = _file(name)
+        origin = _source_file(name)
         files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
         for file in files:
             digest.update(file.name.encode())
@@ -107,9 +110,9 @@ def _behaviour(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [line for line in node.body if not _is_text(line)]
+            node.body = [line for line in node.body if not _is_docstring(line)]
     return ast.dump(tree)
 
 
-def _is_text(line: ast.stmt) -> bool:
+def _is_docstring(line: ast.stmt) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)

@@ -1,4 +1,4 @@
-"""Any supported image file as RGB bytes, each mode in one documented way."""
+"""Reads any supported image file as RGB bytes, each mode in one documented way."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 _WIDE_COLOUR = re.compile("(RGB|LA).?;16[BLN]$")
-"""Pillow's names of how a file stores 16 bits a channel; without the byte order they are 16 bits a pixel."""
-_WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+"""Pillow's names for 16 bits per channel; without the byte order they mean 16 bits per pixel."""
+_WIDE_GREY_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class ImageFault(Exception):
@@ -24,16 +24,16 @@ class ImageFault(Exception):
 def decode(data: bytes, *, min_side: int = 1, max_pixels: int | None = None) -> Image.Image:
     """The first frame as an upright RGB image.
 
-    - 16-bit and 32-bit integer grey: value / 257, clipped to 0..255, a fixed scale, so that exposures stay comparable
-      between images; float grey: 0..1 becomes 0..255.
-    - grey and 1-bit: three equal channels. Palette: its colours. CMYK, YCbCr, LAB, HSV: Pillow's conversion to RGB.
-    - an alpha channel is composited on black.
-    - the EXIF orientation is applied.
+    - 16-bit and 32-bit integer grey: value / 257, clipped to 0..255; a fixed scale keeps exposures comparable between
+      images. Float grey: 0..1 becomes 0..255.
+    - Grey and 1-bit: three equal channels. Palette: its colours. CMYK, YCbCr, LAB, HSV: Pillow's conversion to RGB.
+    - An alpha channel is composited on black.
+    - The EXIF orientation is applied.
 
     Raises:
-        ImageFault: empty, not an image, truncated, a side below `min_side`, more than `max_pixels` pixels (known before
-            decoding), or float values outside 0..1.
-        MemoryError: there is not enough for its pixels.
+        ImageFault: the data is empty, not an image or truncated; a side is below `min_side`; there are more than
+            `max_pixels` pixels (checked before decoding); float values are outside 0..1.
+        MemoryError: there is not enough memory for the pixels.
     """
     if not data:
         raise ImageFault("the file is empty (0 bytes)")
@@ -45,25 +45,25 @@ def decode(data: bytes, *, min_side: int = 1, max_pixels: int | None = None) -> 
             image.load()
             image = ImageOps.exif_transpose(image)
             return _rgb(image)
-    except (ImageFault, MemoryError):  # the latter says nothing of the file
+    except (ImageFault, MemoryError):  # a lack of memory is no fault of the file
         raise
     except Image.DecompressionBombError as fault:
         raise ImageFault("more pixels than Pillow decodes safely") from fault
     except UnidentifiedImageError as fault:
         raise ImageFault("not an image in a known format") from fault
     except Exception as fault:  # Pillow's plugins raise whatever a broken file provokes
-        words = " ".join([f"{type(fault).__name__}:", *str(fault).split()])
-        raise ImageFault(f"broken or truncated ({words[:100].rstrip(' :')})") from fault
+        text = " ".join([f"{type(fault).__name__}:", *str(fault).split()])
+        raise ImageFault(f"broken or truncated ({text[:100].rstrip(' :')})") from fault
 
 
 def mode_of(image: Image.Image) -> str:
-    """Pillow's name of an unread file's mode, with `;16` behind it for 16-bit colour, which Pillow reads as 8-bit.
+    """Pillow's name for the mode of an unread file, with `;16` appended for 16-bit colour, which Pillow reads as 8-bit.
 
     `L` is 8-bit grey, `I;16` 16-bit grey, `RGB;16` 16-bit colour, `1` black and white.
     """
     tiles = getattr(image, "tile", ())
     stored = [tile.args if isinstance(tile.args, str) else next(iter(tile.args or ()), None) for tile in tiles]
-    return f"{image.mode};16" if any(_WIDE_COLOUR.match(str(raw)) for raw in stored) else image.mode
+    return f"{image.mode};16" if any(_WIDE_COLOUR.match(str(mode)) for mode in stored) else image.mode
 
 
 def _check_size(image: Image.Image, min_side: int, max_pixels: int | None) -> None:
@@ -75,7 +75,7 @@ def _check_size(image: Image.Image, min_side: int, max_pixels: int | None) -> No
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _WIDE:
+    if image.mode in _WIDE_GREY_MODES:
         wide = np.asarray(image).astype(np.float64)
         return _grey(np.clip(np.round(wide / 257), 0, 255).astype(np.uint8))
     if image.mode == "F":
@@ -94,7 +94,7 @@ def _grey(values: NDArray[np.uint8]) -> Image.Image:
 
 
 def to_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """(side, side, 3) uint8, bilinear with antialiasing; the aspect ratio is not kept, so every pixel counts."""
+    """(side, side, 3) uint8, bilinear with antialiasing. The aspect ratio is lost, so that every pixel counts."""
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR), dtype=np.uint8)
 
 

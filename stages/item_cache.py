@@ -1,9 +1,9 @@
-"""Content-addressed results of one image: what has been computed once is not computed again.
+"""The item cache: results of single images, stored under the digest of all that they depend on.
 
 Key = digest(image bytes, weights digest, parameters, code version). Value = a small Zarr group, packed into one zip
 file so that it appears in one rename (or, on object storage, in one put): a reader never sees half an item, two writers
-of one key are harmless, and a kill loses at most the item in hand. The cache may be deleted at any time. It may live at
-any fsspec URL. A local cache is held under its size cap by dropping what was used least recently.
+of one key do no harm, and a kill loses at most the item being written. The cache may be deleted at any time. It may be
+at any fsspec URL. A local cache stays below its size limit by deleting the least recently used items.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class ItemCache:
         return f"{self._root}/{key[:2]}/{key}.zarr.zip"
 
     def has(self, key: str) -> bool:
-        """Whether an item is there, without reading it: it may turn out to be damaged."""
+        """Whether the item exists. It is not read, so it may be damaged."""
         return bool(self._files.exists(self._path(key)))
 
     def create(self) -> None:
-        """Make the folder, so that `reachable` holds wherever it is shared."""
+        """Make the folder, so that `reachable` is true wherever it is shared."""
         self._files.makedirs(self._root, exist_ok=True)
 
     def reachable(self) -> bool:
@@ -66,7 +66,7 @@ class ItemCache:
         return not self._local or bool(self._files.isdir(self._root))
 
     def get(self, key: str) -> Item | None:
-        """The item, or None where it is absent or damaged (a damaged one is computed again and replaced)."""
+        """The item, or None if it is absent or damaged (a damaged item is computed again and replaced)."""
         path = self._path(key)
         try:
             data = self._files.cat_file(path)
@@ -78,13 +78,13 @@ class ItemCache:
         return item
 
     def put(self, key: str, item: Item) -> None:
-        """Store an item, whole or not at all."""
+        """Store an item, completely or not at all."""
         path, data = self._path(key), _pack(item)
         if not self._local:
             self._files.pipe_file(path, data)
             return
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part")  # other machines have the same numbers
+        temporary = Path(f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part")  # machines may share process numbers
         try:
             temporary.write_bytes(data)
             temporary.replace(path)
@@ -98,35 +98,38 @@ class ItemCache:
         batch: int = 1,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Iterator[Item]:
-        """Items of all keys, in order; missing ones come from `compute(indices)`, `batch` at a time, and are kept.
+        """Items of all keys, in order; missing items come from `compute`, `batch` at a time, and are stored.
 
-        `compute` gets positions in `keys` and yields one item each, in that order.
+        Args:
+            compute: positions in `keys` -> one item for each, in this order.
+            progress: called with the number of items done.
         """
         for start in range(0, len(keys), batch):
             window = range(start, min(start + batch, len(keys)))
-            found = {i: self.get(keys[i]) for i in window}
-            missing = [i for i in window if found[i] is None]
+            items = {i: self.get(keys[i]) for i in window}
+            missing = [i for i in window if items[i] is None]
             if missing:
                 for i, item in zip(missing, compute(missing), strict=True):
                     self.put(keys[i], item)
-                    found[i] = item
+                    items[i] = item
                     self.counts.computed += 1
             self.counts.cached += len(window) - len(missing)
             progress(window.stop)
             for i in window:
-                item_or_none = found[i]
-                assert item_or_none is not None  # compute yields one item a missing key, or zip() has raised
+                item_or_none = items[i]
+                assert item_or_none is not None  # compute yields one item per missing key, or zip() has raised
                 yield item_or_none
 
     def evict(self) -> int:
-        """Drop the least recently used items until the cap holds, and leftovers of killed writers; bytes freed."""
+        """Delete the least recently used items until the limit holds, and leftovers of killed writers; returns bytes
+        freed."""
         if not self._local or self._max_bytes is None or not Path(self._root).is_dir():
             return 0
         entries = []
         for path in Path(self._root).glob("*/*"):
             try:
                 status = path.stat()
-            except FileNotFoundError:  # another run dropped it
+            except FileNotFoundError:  # another run deleted it
                 continue
             entries.append((status.st_mtime_ns, status.st_size, path))
         total, freed = sum(size for _, size, _ in entries), 0
@@ -147,7 +150,9 @@ def _pack(item: Item) -> bytes:
         group.create_array(name, data=array, chunks=array.shape or "auto", compressors=None)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, value in memory.items():
-            archive.writestr(zipfile.ZipInfo(name), value.to_bytes())  # without the time: same item, same bytes
+            archive.writestr(
+                zipfile.ZipInfo(name), value.to_bytes()
+            )  # without a time: the same item has the same bytes
     return buffer.getvalue()
 
 

@@ -1,9 +1,9 @@
 """Import this before timm, lightning or torchvision.
 
-torchvision from the package index is compiled against CUDA; beside a CPU-only torch its library cannot be loaded, its
-operators are missing and its import fails. Declaring the schemas of the two that it registers at import is enough; we
-call neither. Beside the torch that it belongs to, its library is loaded here, as its import would: a schema that is
-declared first and registered then ends the process.
+torchvision from the package index is compiled against CUDA. Beside a CPU-only torch its library cannot be loaded, so
+its operators are missing and its import fails. Declaring the schemas of the two operators that it registers at import
+is enough, since this project calls neither. Beside the torch that it was built for, its library is loaded here, before
+the schemas are declared: registering a schema that has been declared would end the process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ for _name in ("nms", "qnms"):
 
 
 def device_named(name: str) -> str:
-    """`auto` becomes `cuda` where there is one, else `cpu`; other names stay."""
+    """`auto` becomes `cuda` if there is a GPU, else `cpu`; other names stay."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
@@ -39,9 +39,10 @@ def device_named(name: str) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside, torch computes in one thread; afterwards in as many as before. To use more cores, use more processes.
+    """Inside the block torch computes in one thread; after it in as many as before. To use more cores, use more
+    processes.
 
-    With two threads the convolutions give other last bits (from 96 px on, torch 2.13, CPU).
+    With two threads the last bits of convolutions differ (from 96 px on, torch 2.13, CPU).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

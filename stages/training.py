@@ -1,7 +1,8 @@
-"""One way to train every network here: Lightning, seeded by epoch, resumable at epoch ends, best weights kept.
+"""Trains every network of the project: Lightning, seeded per epoch, resumable at the end of an epoch, best weights
+kept.
 
-All randomness of an epoch derives from (seed, epoch), so a run that was killed and resumed gives the same weights as
-one that was not.
+All randomness of an epoch derives from (seed, epoch). A training that was killed and resumed gives the same weights as
+an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
 Batch = Any
-"""What `Task.loss` takes: a tensor, or a tuple of tensors."""
+"""The argument of `Task.loss`: a tensor, or a tuple of tensors."""
 
 
-def _nothing(epoch: int, values: Mapping[str, float]) -> None:
+def _ignore_epoch(epoch: int, values: Mapping[str, float]) -> None:
     pass
 
 
 @dataclass(frozen=True)
 class Session:
-    """Where a training keeps its checkpoint, where it shows its curves, and on what it runs."""
+    """Where a training keeps its checkpoint and reports its curves, and on which device it runs."""
 
     checkpoint: Path | None = None
-    """Folder of this training alone; a checkpoint found there is resumed. None: no resume."""
-    on_epoch: Callable[[int, Mapping[str, float]], None] = _nothing
-    """Called with (epoch, curves); after a resume with the past epochs first."""
+    """Folder of this training alone; a checkpoint in it is resumed. None: no checkpoint."""
+    on_epoch: Callable[[int, Mapping[str, float]], None] = _ignore_epoch
+    """Called with (epoch, curves) after each epoch; after a resume first for the past epochs."""
     device: str = "cpu"
     """`cpu` or `cuda`."""
     progress: bool = False
@@ -46,37 +47,40 @@ class Session:
 
 
 class Task(nn.Module, ABC):
-    """What is trained: a network, its loss and its optimiser. Subclass this; keep the network in attributes."""
+    """A network with its loss and its optimiser. Subclass this; keep the network in attributes."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars by name; `loss` is minimised, the others are shown. Also used on validation batches."""
+        """Scalars by name; `loss` is minimised, the other scalars are only recorded. Also used on validation
+        batches."""
 
     @abstractmethod
     def optimizer(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
-        """The optimiser and a schedule stepped after every batch; `steps` is the whole number of batches planned."""
+        """The optimiser, and a schedule that is stepped after every batch; `steps` is the number of batches planned in
+        total."""
 
     def after_step(self) -> None:
-        """Hook after every optimiser step (for a momentum teacher, say)."""
+        """Called after every optimiser step, for example to update a momentum teacher."""
 
 
 def warmup_cosine(
-    optimizer: torch.optim.Optimizer, steps: int, rising: int, floor: float = 0.0
+    optimizer: torch.optim.Optimizer, steps: int, warmup: int, minimum: float = 0.0
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The peak rate times a factor: up over `rising` steps (0: none), then along a cosine to `floor` at `steps`."""
+    """Schedule that multiplies the peak rate by a factor: up over `warmup` steps (0: none), then along a cosine to
+    `minimum` at `steps`."""
 
     def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        through = min(1.0, (step - rising) / max(1, steps - rising))
-        return floor + (1 - floor) * (1 + math.cos(math.pi * through)) / 2
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return minimum + (1 - minimum) * (1 + math.cos(math.pi * progress)) / 2
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 @dataclass(frozen=True)
 class History:
-    """What happened: one entry an epoch, and which epoch's weights were kept."""
+    """The curves, with one entry per epoch, and the epoch whose weights were kept."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -100,45 +104,46 @@ def fit(
     Args:
         train: epoch -> its batches, `steps_per_epoch` of them; a pure function of the epoch.
         validation: -> the same batches every time; None keeps the last weights.
-        patience: stop after that many epochs without a lower validation loss; None trains all epochs.
-        seed: seeds whatever still draws from torch's default generator (dropout), anew each epoch.
-        keep_best: False keeps the last weights, for losses that do not compare over epochs.
-        mixed_precision: half precision, loss scaled, on a GPU; a CPU computes in single precision in any case.
+        patience: stop after this many epochs without a lower validation loss; None trains all epochs.
+        seed: seeds torch's default generator (for dropout) anew in each epoch.
+        keep_best: False keeps the last weights, for losses that cannot be compared over epochs.
+        mixed_precision: half precision with a scaled loss on a GPU; a CPU always computes in single precision.
 
     Raises:
-        KeyboardInterrupt: as pressed; the last whole epoch stays in the checkpoint.
+        KeyboardInterrupt: on Ctrl-C; the last whole epoch stays in the checkpoint.
     """
     module = _Module(task, train, validation, steps_per_epoch * epochs, seed)
-    keeper = _Keeper(session.on_epoch, watched=keep_best and validation is not None, patience=patience)
-    callbacks: list[Callback] = [keeper]
+    record = _Record(session.on_epoch, watch_loss=keep_best and validation is not None, patience=patience)
+    callbacks: list[Callback] = [record]
     if validation is not None and patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False))
     if session.progress:
-        callbacks.append(_Bar(steps_per_epoch))
+        callbacks.append(_ProgressBar(steps_per_epoch))
     with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         trainer = _trainer(scratch, callbacks, epochs, session, mixed_precision)
         try:
-            trainer.fit(module, ckpt_path=_readable(session.checkpoint), weights_only=True)
+            trainer.fit(module, ckpt_path=_usable_checkpoint(session.checkpoint), weights_only=True)
         except SystemExit as exit_after_interrupt:
             raise KeyboardInterrupt from exit_after_interrupt
         if trainer.interrupted:
             raise KeyboardInterrupt
-    if keeper.best is not None:
-        task.load_state_dict(keeper.best)
+    if record.best is not None:
+        task.load_state_dict(record.best)
     task.cpu().eval()
-    return History(epochs=keeper.history, best_epoch=keeper.best_epoch)
+    return History(epochs=record.history, best_epoch=record.best_epoch)
 
 
 def _trainer(scratch: str, callbacks: list[Callback], epochs: int, session: Session, mixed: bool) -> pl.Trainer:
-    """Silent but for the progress bar; with a checkpoint, it keeps the last whole epoch there."""
+    """A trainer without output except for the progress bar; with a checkpoint folder, it saves the last whole epoch
+    there."""
     if session.checkpoint is not None:
-        keeping = ModelCheckpoint(
+        checkpoint_writer = ModelCheckpoint(
             session.checkpoint, "last", save_on_train_epoch_end=True, enable_version_counter=False
         )
-        callbacks = [*callbacks, keeping]
+        callbacks = [*callbacks, checkpoint_writer]
     return pl.Trainer(
         default_root_dir=scratch,
         accelerator="gpu" if session.device.startswith("cuda") else "cpu",
@@ -160,10 +165,10 @@ def _precision(device: str, mixed: bool) -> Literal["16-mixed", "32-true"]:
     return "16-mixed" if mixed and device.startswith("cuda") else "32-true"
 
 
-class _Bar(TQDMProgressBar):
-    """Shows how many steps an epoch has, which the stream of batches does not say.
+class _ProgressBar(TQDMProgressBar):
+    """Shows how many steps an epoch has, which the stream of batches does not tell.
 
-    Lightning's default, rich, is silent where there is no terminal.
+    Lightning's default, rich, prints nothing without a terminal.
     """
 
     def __init__(self, steps: int) -> None:
@@ -175,8 +180,8 @@ class _Bar(TQDMProgressBar):
         return self._steps
 
 
-def _readable(folder: Path | None) -> str | None:
-    """The checkpoint to resume from, unless there is none or it is damaged."""
+def _usable_checkpoint(folder: Path | None) -> str | None:
+    """The checkpoint to resume from; None if there is none or it is damaged."""
     path = None if folder is None else folder / "last.ckpt"
     if path is None or not path.is_file():
         return None
@@ -207,10 +212,10 @@ class _Module(pl.LightningModule):
             torch.manual_seed(self._seed * 1_000_003 + self.current_epoch)
             return self._train(self.current_epoch)
 
-        return _Stream(epoch)
+        return _BatchLoader(epoch)
 
     def val_dataloader(self) -> Any:
-        return [] if self._validation is None else _Stream(self._validation)
+        return [] if self._validation is None else _BatchLoader(self._validation)
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = self.task.optimizer(self._steps)
@@ -227,11 +232,11 @@ class _Module(pl.LightningModule):
     def on_train_batch_end(self, *_: Any) -> None:
         self.task.after_step()
 
-    def _log(self, values: dict[str, Tensor], stage: str, batch: Batch) -> Tensor:
+    def _log(self, values: dict[str, Tensor], prefix: str, batch: Batch) -> Tensor:
         size = len(batch[0] if isinstance(batch, tuple | list) else batch)
         for name, value in values.items():
             self.log(
-                f"{stage}_{name}",
+                f"{prefix}_{name}",
                 value.detach(),
                 on_step=False,
                 on_epoch=True,
@@ -241,8 +246,8 @@ class _Module(pl.LightningModule):
         return values["loss"]
 
 
-class _Stream(torch.utils.data.DataLoader):
-    """Batches that come ready-made from a function, made anew at each pass."""
+class _BatchLoader(torch.utils.data.DataLoader):
+    """Ready-made batches from a function that is called anew for each pass."""
 
     def __init__(self, make: Callable[[], Iterable[Batch]]) -> None:
         super().__init__(_Batches(make), batch_size=None)
@@ -256,13 +261,13 @@ class _Batches(torch.utils.data.IterableDataset):
         return iter(self._make())
 
 
-class _Keeper(Callback):
-    """Keeps the curves and the best weights, in the checkpoint too."""
+class _Record(Callback):
+    """Records the curves and the best weights, in the checkpoint too."""
 
     def __init__(
-        self, on_epoch: Callable[[int, Mapping[str, float]], None], watched: bool, patience: int | None
+        self, on_epoch: Callable[[int, Mapping[str, float]], None], watch_loss: bool, patience: int | None
     ) -> None:
-        self._on_epoch, self._watched, self._patience = on_epoch, watched, patience
+        self._on_epoch, self._watch_loss, self._patience = on_epoch, watch_loss, patience
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None
         self.best_epoch = 0
@@ -276,10 +281,10 @@ class _Keeper(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         self.history.append(values)
-        if self._watched and values["val_loss"] <= min(past["val_loss"] for past in self.history):
+        if self._watch_loss and values["val_loss"] <= min(past["val_loss"] for past in self.history):
             self.best_epoch = len(self.history) - 1
             self.best = {name: value.detach().cpu().clone() for name, value in module.task.state_dict().items()}  # type: ignore[union-attr]
-        elif not self._watched:
+        elif not self._watch_loss:
             self.best_epoch = len(self.history) - 1
         self._on_epoch(len(self.history) - 1, values)
 

@@ -1,6 +1,6 @@
-"""What every step speaks: configurations, rows of arrays, score maps, and the one error for what a user can mend.
+"""Types that all stages share: configurations, rows of arrays, score maps, and the error that a user can fix.
 
-Legend of shapes, here and below: N images; S image side in pixels; h, w patch grid; C feature channels.
+Legend of shapes, here and in all other modules: N images; S image side in pixels; h, w patch grid; C feature channels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class UserError(Exception):
-    """A fault that the user can mend. The message says what, where and what to do; it is shown without a traceback."""
+    """A fault that the user can fix. The message says what, where and what to do; it is shown without a traceback."""
 
 
 class Config(BaseModel):
@@ -25,7 +25,7 @@ class Config(BaseModel):
 
 
 class Rows(Protocol):
-    """An array that is read a few rows at a time: a NumPy array, or a store on disk; the first axis counts images."""
+    """An array that is read a few rows at a time: a NumPy array, or a store on disk. The first axis counts images."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -38,25 +38,26 @@ class Rows(Protocol):
 
 
 Extract = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""(B, S, S, 3) RGB images -> (B, h, w, C) features; what an image gets does not depend on the images beside it."""
+"""(B, S, S, 3) RGB images -> (B, h, w, C) features; the features of an image do not depend on the other images."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Aligned rows of N images, as detectors read them. Rows may be lazy; read them in batches."""
+    """The inputs of detectors: aligned rows of N images. Rows may be lazy; read them in batches."""
 
     ids: Sequence[str]
-    """N digests (sha256) of the image files, the identity of an image."""
+    """N digests (sha256) of the image files; a digest identifies an image."""
     images: Rows
     """(N, S, S, 3) uint8, RGB, at the side that the detector asked for."""
     raw: Rows | None = None
     """(N, h, w, C) float16, patch tokens of the frozen backbone."""
     clean: Rows | None = None
-    """(N, h, w, C) float16, the same after the DVT denoiser."""
+    """(N, h, w, C) float16, patch tokens after the DVT denoiser."""
     attention: Rows | None = None
-    """(N, heads, h, w) float16, class token's attention to the patches; None for a backbone without a class token."""
+    """(N, heads, h, w) float16, the class token's attention to the patches; None for a backbone without a class
+    token."""
     imagenet: Extract | None = None
-    """Feature maps of a CNN trained on ImageNet, of `images` or of pictures made from them."""
+    """Computes feature maps of a CNN trained on ImageNet, for `images` or for pictures made from them."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,7 +81,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Subset:
-    """Rows of another `Rows`, chosen by index and read only when asked for."""
+    """Rows of another `Rows`, chosen by index and read only when they are used."""
 
     source: Rows
     index: NDArray[np.int64]
@@ -105,26 +106,28 @@ def batches(count: int, size: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model as values: what is saved as one safetensors file and one JSON file."""
+    """A fitted model as values, which are saved as one safetensors file and one JSON file."""
 
     arrays: Mapping[str, NDArray[Any]]
     info: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values: what was chosen, and whatever `score` needs beside the arrays."""
+    """JSON values: choices, and all that `score` needs beside the arrays."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values worth showing: final losses, the curve of a choice. They go to the metrics of the run."""
+    """JSON values for the metrics of the run, such as final losses or the curve of a choice."""
     held_out: Sequence[ScoreMap] = ()
-    """What the validation images get, in order, from a model that has not learnt from them, where this one has."""
+    """Results of the training-only model on the validation images, in order; empty unless this model is also fitted on
+    them."""
 
 
 @dataclass(frozen=True)
 class ScoreMap:
-    """What a detector says of one image."""
+    """The result of a detector for one image."""
 
     anomaly_map: NDArray[np.float32]
-    """(S', S') higher = more anomalous, at the detector's own resolution."""
+    """(S', S') at the detector's own resolution; higher = more anomalous."""
     image_score: float
     """Higher = more anomalous."""
     extras: Mapping[str, float] = field(default_factory=dict)
-    """Other image scores worth reporting (for example max and mean), by name; same names for each image."""
+    """Further image scores by name (for example max and mean); the same names for each image."""
     pictures: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """What helps to see why, by name: float16 (S', S') in [0, 1] (a mask) or uint8 (S', S', 3) (a restoration)."""
+    """Pictures that help to see why, by name: float16 (S', S') in [0, 1] (a mask) or uint8 (S', S', 3) (a
+    restoration)."""

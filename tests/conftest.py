@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny work is slower on several threads
@@ -80,8 +81,8 @@ def change_params(project: Path, changes: Mapping[str, Mapping[str, Any] | Any])
     path.write_text(yaml.safe_dump(content))
 
 
-def make_project(folder: Path) -> Path:
-    """A git and DVC project in `folder` with this repository's code, eight images and tiny parameters."""
+def make_project(folder: Path, *, tiny: bool = True) -> Path:
+    """A git and DVC project in `folder` with this repository's code; with `tiny`, eight images and tiny parameters."""
     folder.mkdir(parents=True)
     for name in ("pipeline", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -90,13 +91,43 @@ def make_project(folder: Path) -> Path:
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
-    tiny_images(folder / "data" / "own")
-    change_params(folder, TINY)
+    (folder / "data" / "own").mkdir(parents=True)
+    if tiny:
+        tiny_images(folder / "data" / "own")
+        change_params(folder, TINY)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     subprocess.run(["git", "add", "."], cwd=folder, check=True)
     subprocess.run([*git, "commit", "--quiet", "-m", "start"], cwd=folder, check=True)
     return folder
+
+
+OUTPUTS = (
+    "raw",
+    "backbone",
+    "features",
+    "denoised",
+    "models",
+    "audit",
+    "probe",
+    "inputs",
+    "maps",
+    "predictions",
+    "plots",
+    "metrics",
+    "report/body.html",
+)
+
+
+def digests(project: Path) -> dict[str, str]:
+    """sha256 of every output file; folders under a temporary name are not outputs."""
+    found = {}
+    for name in OUTPUTS:
+        place = project / "data" / name
+        for path in [place] if place.is_file() else sorted(place.rglob("*")):
+            if path.is_file() and not any(part.endswith(".part") for part in path.parts):
+                found[str(path.relative_to(project))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,48 +1,18 @@
-"""Every stage on eight tiny images, by `burnish run` and by plain `dvc repro`; then kills and deletions."""
+"""Every stage on eight tiny images, twice: by `burnish run` and by plain `dvc repro`."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from stages.detectors.registry import CONFIGS
-from tests.conftest import change_params, make_project
-
-OUTPUTS = (
-    "raw",
-    "backbone",
-    "features",
-    "denoised",
-    "models",
-    "audit",
-    "probe",
-    "inputs",
-    "maps",
-    "predictions",
-    "plots",
-    "metrics",
-    "report/body.html",
-)
-
-
-def digests(project: Path) -> dict[str, str]:
-    """sha256 of every output file; folders under a temporary name are not outputs."""
-    found = {}
-    for name in OUTPUTS:
-        place = project / "data" / name
-        for path in [place] if place.is_file() else sorted(place.rglob("*")):
-            if path.is_file() and not any(part.endswith(".part") for part in path.parts):
-                found[str(path.relative_to(project))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+from tests.conftest import change_params, digests, make_project
 
 
 def command(project: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -200,107 +170,3 @@ def test_with_a_frozen_backbone_a_new_image_costs_itself(
         assert result.returncode == 0, result.stdout + result.stderr
     assert json.loads((project / "data/logs/features.counts.json").read_text()) == {"cached": 8, "computed": 1}
     assert json.loads((project / "data/logs/denoise.counts.json").read_text()) == {"cached": 4, "computed": 2}
-
-
-DIES = """
-import os, signal, sys
-from pathlib import Path
-from stages.item_cache import ItemCache
-from pipeline.stage_io.run_stage import run as run_stage
-
-put, done = ItemCache.put, []
-
-def put_and_die(self, key, item):
-    put(self, key, item)
-    done.append(key)
-    if len(done) == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-ItemCache.put = put_and_die
-run_stage(sys.argv[2], *sys.argv[3:])
-"""
-
-
-@pytest.mark.parametrize(
-    ("stage", "options", "output", "items"),
-    [
-        ("features", (), "features/raw", 8),
-        ("denoise", (), "denoised", 4),
-        ("clean_features", (), "features/clean", 8),
-        ("infer", ("tile", "intra"), "maps/tile/intra", 3),
-    ],
-)
-def test_a_killed_stage_goes_on_and_the_cache_may_vanish(
-    runs: tuple[Path, Path, str],
-    environment: dict[str, str],
-    tmp_path: Path,
-    stage: str,
-    options: tuple[str, ...],
-    output: str,
-    items: int,
-) -> None:
-    project = tmp_path / "copy"
-    shutil.copytree(runs[1], project, symlinks=True)
-    shutil.rmtree(project / "data/cache")
-    before = digests(project)
-    result = command(project, environment, sys.executable, "-c", textwrap.dedent(DIES), "2", stage, *options)
-    assert result.returncode == -signal.SIGKILL, result.stderr
-    assert digests(project) == before  # nothing half-written
-    again = command(project, environment, sys.executable, "-c", textwrap.dedent(DIES), "1000", stage, *options)
-    assert again.returncode == 0, again.stderr
-    counts = json.loads((project / "data/logs" / f"{'-'.join((stage, *options))}.counts.json").read_text())
-    assert counts == {"cached": 2, "computed": items - 2}
-    assert digests(project) == before
-    assert not list((project / "data").rglob("*.part"))
-
-
-DIES_IN_TRAINING = """
-import os, signal, sys
-from pathlib import Path
-from stages import training
-from pipeline.stage_io.run_stage import run as run_stage
-
-steps, keep = [], training._Keeper.on_train_epoch_end
-step = training._Module.training_step
-
-def counted(self, *arguments):
-    steps.append(1)
-    return step(self, *arguments)
-
-def end_of_epoch(self, *arguments):
-    keep(self, *arguments)
-    if len(self.history) == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-training._Module.training_step = counted
-training._Keeper.on_train_epoch_end = end_of_epoch
-run_stage(*sys.argv[2:])
-print("steps", len(steps))
-"""
-
-
-@pytest.mark.parametrize("detector", ["ear", "intra"])
-def test_a_killed_training_goes_on_after_its_last_whole_epoch(
-    runs: tuple[Path, Path, str], environment: dict[str, str], tmp_path: Path, detector: str
-) -> None:
-    project = tmp_path / "copy"
-    shutil.copytree(runs[1], project, symlinks=True)
-    before = digests(project)
-
-    def train(dies_after: int) -> subprocess.CompletedProcess[str]:
-        driver = (sys.executable, "-c", DIES_IN_TRAINING, str(dies_after))
-        return command(project, environment, *driver, "train", "tile", detector)
-
-    whole = train(1000)
-    assert whole.returncode == 0, whole.stderr
-    killed = train(2)  # in its second and last epoch, before that is in the checkpoint
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert digests(project) == before
-    resumed = train(1000)
-    assert resumed.returncode == 0, resumed.stderr
-    assert _steps(resumed) == _steps(whole) / 2
-    assert digests(project) == before
-
-
-def _steps(result: subprocess.CompletedProcess[str]) -> int:
-    return int(result.stdout.split("steps")[-1])

@@ -1,1 +1,1 @@
-"""The bundle: what judging a new image needs, in one folder; and the champion, the bundle that serves."""
+"""The bundle, one folder with all that predictions on new images need; and the champion, the bundle in use."""

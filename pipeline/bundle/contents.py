@@ -1,4 +1,4 @@
-"""What a bundle says beside its models: what the training images were like, and the range of the anomaly maps."""
+"""What bundle.json says about the training images and about the range of the anomaly maps."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from stages.array_store import StoredRows
 from stages.images import mode_of
 
 MODES_READ = 1000
-"""Training images, evenly spread, whose modes are looked up: their headers are read for it."""
+"""Training images, evenly spaced, whose mode is read from the header of the file."""
 MAP_PIXELS = 4096
-"""Pixels of each good validation map, evenly spread, that the colours of heat maps are chosen from."""
+"""Pixels of each good validation map, evenly spaced, from which the colour range of overlays is computed."""
 
 
 def training_images(params: Params, root: Path) -> dict[str, Any]:
-    """By category: how many, most common size, range of sizes, and modes of the files."""
+    """By category: number of good training and validation images, most common size, range of sizes, and modes.
 
+    Sizes are in pixels; `common` is [width, height], `width` and `height` are [minimum, maximum].
+    """
     manifest = pd.read_parquet(root / paths.MANIFEST)
     manifest = manifest[manifest["split"].isin(["train", "validation"]) & (manifest["label"] == 0)]
-    found = {}
+    by_category = {}
     for category in params.data.categories:
         chosen = manifest[manifest["category"] == category]
         sizes = chosen[["width", "height"]]
-        found[category] = {
+        by_category[category] = {
             "count": len(chosen),
             "common": [int(side) for side in sizes.value_counts().index[0]],
             **{side: [int(sizes[side].min()), int(sizes[side].max())] for side in ("width", "height")},
             "modes": _modes([root / paths.RAW / path for path in chosen["path"]]),
         }
-    return found
+    return by_category
 
 
 def _modes(files: list[Path]) -> list[str]:
-
     modes = set()
     for path in files[:: max(1, -(-len(files) // MODES_READ))]:
         with Image.open(path) as image:
@@ -48,12 +49,17 @@ def _modes(files: list[Path]) -> list[str]:
 
 
 def map_limits(folder: Path) -> list[float] | None:
-    """Median and 99.9 % quantile of good validation images' maps: between them heat maps go from dark to bright."""
+    """Values of the anomaly map with the darkest and the brightest colour of overlays; None without validation images.
 
-    chosen = np.flatnonzero((pd.read_parquet(folder / "scores.parquet")["split"] == "validation").to_numpy())
-    if not len(chosen):
+    They are the median and the 99.9 % quantile of the pixels of the good validation images' maps.
+
+    Args:
+        folder: of a detector's maps and scores.
+    """
+    validation = np.flatnonzero((pd.read_parquet(folder / "scores.parquet")["split"] == "validation").to_numpy())
+    if not len(validation):
         return None
     maps = StoredRows(folder / "maps.zarr")
-    planes = (maps[int(i)].reshape(-1) for i in chosen)
+    planes = (maps[int(i)].reshape(-1) for i in validation)
     pixels = np.concatenate([plane[:: max(1, -(-plane.size // MAP_PIXELS))] for plane in planes])
     return [float(value) for value in np.quantile(pixels.astype(np.float64), (0.5, 0.999))]

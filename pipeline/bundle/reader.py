@@ -1,4 +1,4 @@
-"""A bundle as its readers see it: every file is checked against its digest before it is used; nothing is unpickled."""
+"""Read a bundle. Every file is checked against its digest before it is used, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipeline.project.params import Params, load_params
 from stages.fusion.members import FUSION
 from stages.types import Fitted, UserError
 
-ANEW = "make the bundle anew with `burnish bundle`"
+REBUILD_HINT = "make a new bundle with `burnish bundle`"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle; models are read when they are asked for."""
+    """An open bundle. Models are read when they are needed."""
 
     folder: Path
     index: Mapping[str, Any]
@@ -33,11 +33,14 @@ class Bundle:
 
     @property
     def detectors(self) -> tuple[str, ...]:
-        """What there is in each category; the fusion is the last."""
+        """What gives a score in each category; the fusion is the last."""
         return self.params.scored_detectors
 
     def fitted(self, part: str) -> Fitted:
-        """The model `backbone`, `denoiser`, `denoiser/distilled` or `model_part(category, detector)`.
+        """Read a model.
+
+        Args:
+            part: `backbone`, `denoiser`, `denoiser/distilled` or `model_part(category, detector)`.
 
         Raises:
             UserError: a file is missing or altered.
@@ -49,61 +52,69 @@ class Bundle:
         return Fitted(arrays=load(weights), info=content["info"], metrics=content["metrics"])
 
     def members(self, category: str, detector: str) -> tuple[str, ...]:
-        """Detectors that must be run for this one: itself, or what the fusion is made of."""
+        """The detectors that a score needs: the detector itself, or the members of the fusion."""
         if detector != FUSION:
             return (detector,)
         return tuple(self.fitted(model_part(category, FUSION)).info["detectors"])
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read and check bundle.json and the parameters; no model is read yet.
+    """Read and check bundle.json and the parameters, but no model yet.
 
     Raises:
-        UserError: there is none, it is altered or of another version.
+        UserError: there is no bundle, or it is altered or from another version of Burnish.
     """
     path = folder / INDEX
     try:
         index = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as fault:
-        raise UserError(f"no bundle in {folder}: `burnish bundle` makes it from a finished run") from fault
+        raise UserError(f"no bundle in {folder}: `burnish bundle` makes a bundle from a finished run") from fault
     except (OSError, ValueError) as fault:
-        raise UserError(f"{path} cannot be read ({' '.join(str(fault).split())}): {ANEW}") from fault
-    found = index.get("format") if isinstance(index, dict) else None
-    if found != FORMAT:
+        raise UserError(f"{path} cannot be read ({' '.join(str(fault).split())}): {REBUILD_HINT}") from fault
+    bundle_format = index.get("format") if isinstance(index, dict) else None
+    if bundle_format != FORMAT:
         raise UserError(
-            f"{path} is of format {found}, this version of burnish reads format {FORMAT}: {ANEW}, or judge with the "
-            "version that made it"
+            f"{path} has format {bundle_format}, but this version of burnish reads format {FORMAT}: {REBUILD_HINT}, or "
+            "use the version that made it"
         )
     if index.pop("digest", None) != digest_of(index):
-        raise UserError(f"{path} was altered: its digest is not the one in it; {ANEW}")
+        raise UserError(f"{path} was altered: its content does not match its digest; {REBUILD_HINT}")
     _read(folder, index, "params.json")
     try:
         params = load_params(folder / index["folder"] / "params.json")
     except UserError as fault:
-        made = str(index["provenance"]["commit"])[:12]
-        raise UserError(f"{fault}; the bundle is of another version of burnish (commit {made}): {ANEW}") from fault
+        commit = str(index["provenance"]["commit"])[:12]
+        raise UserError(
+            f"{fault}; the bundle is from another version of burnish (commit {commit}): {REBUILD_HINT}"
+        ) from fault
     return Bundle(folder, index, params)
 
 
 def differences(bundle: Bundle) -> list[str]:
-    """In words, what computes scores and is not the same here as where the bundle was made."""
-    made = bundle.index["provenance"]
-    then, here = made["versions"], versions_of_packages()
-    found = [f"{name} {then.get(name)}, here {here[name]}" for name in here if here[name] != then.get(name)]
-    return found if made["code"] == code_here() else [*found, "other code of the stages"]
+    """Packages and code that compute scores and differ from those that made the bundle, in words."""
+    provenance = bundle.index["provenance"]
+    then, here = provenance["versions"], versions_of_packages()
+    different = [f"{name} {then.get(name)} (here {here[name]})" for name in here if here[name] != then.get(name)]
+    return different if provenance["code"] == code_here() else [*different, "different code of the stages"]
 
 
 def _read(folder: Path, index: Mapping[str, Any], name: str) -> bytes:
-    """Bytes of a file of the bundle, if they are those that bundle.json tells of."""
+    """The content of a file of the bundle.
+
+    Raises:
+        UserError: the file is missing, or its digest is not the digest in bundle.json.
+    """
     inside = f"{index['folder']}/{name}"
     path, expected = folder / inside, index["files"].get(inside)
     if expected is None:
-        raise UserError(f"{folder / INDEX} does not name {inside}: {ANEW}")
+        raise UserError(f"{folder / INDEX} does not name {inside}: {REBUILD_HINT}")
     try:
         data = path.read_bytes()
     except OSError as fault:
         why = "is missing" if isinstance(fault, FileNotFoundError) else f"cannot be read ({fault.strerror})"
-        raise UserError(f"{path} {why}: {ANEW}") from fault
-    if (found := hashlib.sha256(data).hexdigest()) != expected:
-        raise UserError(f"{path} was altered: its digest is {found[:12]}, {INDEX} says {expected[:12]}; {ANEW}")
+        raise UserError(f"{path} {why}: {REBUILD_HINT}") from fault
+    if (digest := hashlib.sha256(data).hexdigest()) != expected:
+        raise UserError(
+            f"{path} was altered: its digest is {digest[:12]}, but {INDEX} says {expected[:12]}; {REBUILD_HINT}"
+        )
     return data

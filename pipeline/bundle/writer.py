@@ -1,16 +1,16 @@
-"""The bundle: all that judging a new image needs, in one folder that may be copied to another machine.
+"""Write the bundle: all that predictions on new images need, in one folder that may be copied to another machine.
 
-    bundle.json           parameters' digest, thresholds, metrics, what the training images were like, provenance,
-                          and the sha256 of each file; replaced in one rename, last
+    bundle.json           thresholds, metrics, facts about the training images, provenance, and the sha256 of each
+                          file; replaced last, in one rename
     vN/params.json        all parameters
     vN/backbone, vN/denoiser, vN/detectors/CATEGORY/DETECTOR, vN/fused/CATEGORY
-                          each model.safetensors and model.json
+                          model.safetensors and model.json of each model
 
-A new bundle is a new vN, which bundle.json names once it is whole; then the old one goes. So a reader finds the old or
-the new bundle, never half of one, whenever its maker is killed.
+A new bundle is written to a new folder vN. bundle.json names that folder once it is complete; then the old folder is
+removed. So a reader finds the old or the new bundle, never an incomplete bundle, even if the writer is killed.
 
-It lies in data/bundle and not below data/models, on which the stage `score` depends as a whole: there, each new bundle
-would make that stage run again.
+The bundle is in data/bundle and not below data/models, because the stage `score` depends on all of data/models and
+would run again after each new bundle.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from typing import Any
 from pipeline.bundle.contents import map_limits, training_images
 from pipeline.bundle.provenance import lock_digest, provenance
 from pipeline.project import paths
-from pipeline.project.faults import explain
+from pipeline.project.faults import explain_fault
 from pipeline.project.params import Params
 from pipeline.stage_io.saving import output, write_json
 from stages.fusion.members import FUSION
 from stages.types import UserError
 
 FORMAT = 1
-"""To be raised whenever a reader of the old layout would misread the new one."""
+"""Version of the layout. Increase it whenever a reader of the old layout would misread the new layout."""
 INDEX = "bundle.json"
 MODEL_FILES = ("model.safetensors", "model.json")
-RUN_FIRST = "run `burnish run`, which makes it and the bundle"
+RUN_FIRST = "run `burnish run`, which makes this file and the bundle"
 
 
 def make_bundle(params: Params, root: Path, out: Path | None = None) -> Path:
-    """Gather the bundle of a project whose stages have all run; its folder comes back.
+    """Write the bundle of a project whose stages have all run; returns its folder.
 
     Args:
-        out: where it goes; None: data/bundle of the project.
+        out: folder of the bundle; None: data/bundle of the project.
 
     Raises:
-        UserError: a model, the metrics or a figure of them is not there, or `out` holds something else.
+        UserError: a model or a metric is missing, or `out` holds something else than a bundle.
     """
     folder = root / paths.BUNDLE if out is None else out
     _check_free(folder)
     version = f"v{1 + max((int(old.name[1:]) for old in _versions(folder)), default=0)}"
     try:
-        about = _about(params, root)
-        files = _copied(params, root, folder, version)
+        facts = _facts(params, root)
+        files = _copy_models(params, root, folder, version)
     except FileNotFoundError as fault:
         raise UserError(f"{fault.filename or fault} is missing: {RUN_FIRST}") from fault
     except OSError as fault:
-        raise UserError(explain(fault)[1] or f"{folder}: {fault}") from fault
-    index = {**about, "format": FORMAT, "folder": version, "files": files}
+        raise UserError(explain_fault(fault)[1] or f"{folder}: {fault}") from fault
+    index = {**facts, "format": FORMAT, "folder": version, "files": files}
     write_json(folder / INDEX, {**index, "digest": digest_of(index)})
     for old in _versions(folder):
         if old.name != version:
@@ -67,7 +67,7 @@ def make_bundle(params: Params, root: Path, out: Path | None = None) -> Path:
 
 
 def is_current(root: Path) -> bool:
-    """Whether data/bundle was made from this dvc.lock; reads two small files."""
+    """Whether data/bundle was made from the current dvc.lock. Reads two small files."""
     try:
         content = json.loads((root / paths.BUNDLE / INDEX).read_text("utf-8"))
         return content["format"] == FORMAT and content["provenance"]["dvc_lock"] == lock_digest(root)
@@ -76,7 +76,7 @@ def is_current(root: Path) -> bool:
 
 
 def _parts(params: Params) -> Iterator[tuple[str, Path]]:
-    """Name in the bundle and folder in the project of each model."""
+    """The name in the bundle and the folder in the project of each model."""
     yield "backbone", paths.BACKBONE
     yield "denoiser", paths.DENOISER
     if params.distill.epochs:
@@ -87,18 +87,20 @@ def _parts(params: Params) -> Iterator[tuple[str, Path]]:
 
 
 def model_part(category: str, detector: str) -> str:
-    """A detector's (or the fusion's) name in the bundle."""
+    """The name in the bundle of a detector or the fusion."""
     return f"fused/{category}" if detector == FUSION else f"detectors/{category}/{detector}"
 
 
-def _copied(params: Params, root: Path, folder: Path, version: str) -> dict[str, str]:
-    """Write vN, whole or not at all; digests of its files by path."""
+def _copy_models(params: Params, root: Path, folder: Path, version: str) -> dict[str, str]:
+    """Write the folder vN, completely or not at all; returns the sha256 of its files by path."""
     with output(folder / version) as new:
         write_json(new / "params.json", params.model_dump(mode="json"))
         for part, source in _parts(params):
             (new / part).mkdir(parents=True, exist_ok=True)
             for name in MODEL_FILES:
-                shutil.copyfile(root / source / name, new / part / name)  # a copy: what changes later stays outside
+                shutil.copyfile(
+                    root / source / name, new / part / name
+                )  # not a link, so that later changes do not reach it
         return {
             f"{version}/{path.relative_to(new).as_posix()}": _digest(path)
             for path in sorted(new.rglob("*"))
@@ -112,7 +114,7 @@ def _digest(path: Path) -> str:
 
 
 def digest_of(index: Mapping[str, Any]) -> str:
-    """sha256 of bundle.json without its digest."""
+    """sha256 of the content of bundle.json without its `digest`."""
     return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
@@ -121,13 +123,13 @@ def _versions(folder: Path) -> list[Path]:
 
 
 def _check_free(folder: Path) -> None:
-    """Old versions are removed, so the folder must be a bundle's or empty."""
+    """Raises UserError unless the folder holds a bundle or is empty, because old versions are removed from it."""
     if folder.exists() and not (folder.is_dir() and ((folder / INDEX).is_file() or not any(folder.glob("[!.]*")))):
-        raise UserError(f"{folder} holds something that is no bundle: choose an empty or a new folder")
+        raise UserError(f"{folder} holds something else than a bundle: choose an empty or a new folder")
 
 
-def _about(params: Params, root: Path) -> dict[str, Any]:
-    """All of bundle.json but what it says of the files."""
+def _facts(params: Params, root: Path) -> dict[str, Any]:
+    """The content of bundle.json without the entries about its files."""
     try:
         metrics = json.loads((root / paths.METRICS).read_text("utf-8"))
     except ValueError as fault:
@@ -137,15 +139,16 @@ def _about(params: Params, root: Path) -> dict[str, Any]:
         for name in params.scored_detectors:
             values = metrics.get(category, {}).get(name)
             if values is None:
-                raise UserError(f"{root / paths.METRICS} says nothing of {category} {name}: {RUN_FIRST}")
-            one = {"value": values["threshold"], "note": values["threshold_note"]}
-            thresholds.setdefault(category, {})[name] = one
+                raise UserError(f"{root / paths.METRICS} has no metrics of {category} {name}: {RUN_FIRST}")
+            threshold = {"value": values["threshold"], "note": values["threshold_note"]}
+            thresholds.setdefault(category, {})[name] = threshold
     return {
         "metrics": metrics,
         "thresholds": thresholds,
         "training_images": training_images(params, root),
         "map_limits": {
-            c: {n: map_limits(root / paths.maps(c, n)) for n in params.scored_detectors} for c in thresholds
+            category: {name: map_limits(root / paths.maps(category, name)) for name in params.scored_detectors}
+            for category in thresholds
         },
         "provenance": provenance(root),
     }

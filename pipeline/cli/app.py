@@ -1,9 +1,13 @@
-"""The `burnish` command, whole. Heavy imports (DVC, Prefect, torch) happen inside the commands that need them."""
+"""The whole `burnish` application.
+
+DVC, Prefect and torch take long to import, so only the commands that need them import them.
+"""
 
 from __future__ import annotations
 
-# each registers its commands, in the order of `burnish --help`
-from pipeline.cli import comparing, judging, parameters, retraining, running  # noqa: F401
+# Each module registers its commands, so this order is the order in `burnish --help`.
+# isort: off
 from pipeline.cli.manual import app
+from pipeline.cli import running, judging, comparing, retraining, parameters  # noqa: F401
 
 __all__ = ["app"]

@@ -1,4 +1,4 @@
-"""What every command does with faults that the user can mend."""
+"""How every command reports an error that the user can correct."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from pipeline.project import exit_codes
 
 @contextlib.contextmanager
 def faults_in_one_line() -> Iterator[None]:
-    """What the user can mend is one line on stderr and exit code 1; Ctrl-C is exit code 130."""
+    """Inside the block, a UserError ends the command with one line on stderr and exit code 1.
+
+    Ctrl-C ends it with exit code 130.
+    """
     from stages.types import UserError
 
     try:

@@ -1,4 +1,4 @@
-"""`burnish predict`, `bundle` and `export`: what happens with a trained model."""
+"""`burnish predict`, `bundle` and `export`: the commands that use trained models."""
 
 from __future__ import annotations
 
@@ -14,44 +14,53 @@ Images = Annotated[
     list[str],
     typer.Argument(
         metavar="PATHS",
-        help="Image files; folders, searched at any depth; globs, quoted or not; [cyan]-[/cyan] for a list of "
-        "these on standard input, one a line or separated by NUL.",
+        help="Image files, folders (searched recursively) and globs. [cyan]-[/cyan]: read a list of them from standard "
+        "input, one per line or separated by NUL.",
     ),
 ]
 Bundle = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="What to judge with. Default: the project's champion (data/champion), else data/bundle."
+        metavar="DIR",
+        help="Folder of the models to use. Default: the champion of the project (data/champion/current) if there is "
+        "one, else data/bundle.",
     ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Where results go. Default: data/judged of the project, else ./judged."),
+    typer.Option(
+        metavar="DIR", help="Folder for the results. Default: data/judged of the project; outside a project, ./judged."
+    ),
 ]
-Category = Annotated[str | None, typer.Option(help="Kind of part; needed where the bundle has several.")]
+Category = Annotated[
+    str | None, typer.Option(help="Category of the parts. Required if the bundle has several categories.")
+]
 Detector = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="Whose score decides; may be repeated: the first decides, all are reported. Default: "
-        "[cyan]fused[/cyan], or the first of all where there is no fusion.",
+        help="Detector to run. May be repeated: the first one decides, and the scores of all are reported. Default: "
+        "[cyan]fused[/cyan]; without a fusion, the first detector.",
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="One JSON object an image on stdout, as soon as it is judged; nothing else.")
+    bool,
+    typer.Option("--json", help="Print one JSON object per image, as soon as its verdict is known, and nothing else."),
 ]
 Overlays = Annotated[
     bool | None,
     typer.Option(
         "--overlays/--no-overlays",
-        help="Draw the anomaly map over every image, or over none. Default: over rejected ones.",
+        help="Save the anomaly map over every image, or over no image. Default: over rejected images.",
         show_default=False,
     ),
 ]
 FailOnDefect = Annotated[
-    bool, typer.Option("--fail-on-defect", help="Exit code 3 if an image is rejected or gets no verdict.")
+    bool, typer.Option("--fail-on-defect", help="Exit with code 3 if an image is rejected or gets no verdict.")
 ]
-Batch = Annotated[int | None, typer.Option(min=1, help="Images at once. Default: 64, fewer where they are large.")]
+Batch = Annotated[
+    int | None, typer.Option(min=1, help="Number of images to process at once. Default: 64, fewer if images are large.")
+]
 
 
 @command(MAIN)
@@ -66,20 +75,23 @@ def predict(
     fail_on_defect: FailOnDefect = False,
     batch: Batch = None,
 ) -> None:
-    """Judge new images: score, verdict, and a picture of where.
+    """Find defects in new images: each gets a score, a verdict, and a map that shows where the defect is.
 
-    Writes predictions.parquet and predictions.csv, a row an image, and overlays/. The verdict is [cyan]good[/cyan],
-    [cyan]defect[/cyan] (the score is above the threshold that good validation images set) or [cyan]unreadable[/cyan].
-    What the project's test images get here is, to the byte, what the stages gave them.
+    Writes predictions.parquet and predictions.csv with one row per image, and overlays/ with the anomaly maps. The
+    verdict is [cyan]good[/cyan], [cyan]defect[/cyan] (the score is above the threshold, which comes from good
+    validation images) or [cyan]unreadable[/cyan]. The exit code is 0 even if defects are found; see
+    [cyan]--fail-on-defect[/cyan].
 
-    Images of another size, mode or bit depth than in training are treated as in training, and the row says so. Files
-    that cannot be read are reported; the rest is done. The exit code is 0 even if defects are found.
+    An image with another size, mode or bit depth than the training images is processed in the same way, and its row
+    says so. Files that cannot be read are listed at the end. Test images of the project get exactly the scores that the
+    stages computed.
 
-    The bundle is one folder, made by [bold]burnish run[/bold] or [bold]burnish bundle[/bold]. It may be copied to
-    another machine; no project is needed there.
+    [bold]burnish run[/bold] and [bold]burnish bundle[/bold] make the bundle. You can copy it to another machine, which
+    needs no project.
     """
     with faults_in_one_line():
-        from pipeline.judge.command import Options, predict
+        from pipeline.judge.command import predict
+        from pipeline.judge.options import Options
 
         options = Options(bundle, out, category, tuple(detector or ()), as_json, overlays, fail_on_defect, batch)
         code = predict(images, options)
@@ -89,50 +101,62 @@ def predict(
 @command(MAIN)
 def bundle(
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: data/bundle of the project.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the bundle. Default: data/bundle of the project.")
     ] = None,
 ) -> None:
-    """Gather what [bold]burnish predict[/bold] needs into one folder: models, thresholds, parameters, provenance.
+    """Write everything that [bold]burnish predict[/bold] needs into one folder.
 
-    [bold]burnish run[/bold] does this when something changed; after plain [bold]dvc repro[/bold] it is up to you. All
-    stages must be up to date, so that thresholds belong to models.
+    The folder holds models, thresholds, parameters and their provenance. [bold]burnish run[/bold] writes it when
+    something changed; after [bold]dvc repro[/bold], use this command. All stages must be up to date; otherwise the
+    bundle could combine models with thresholds from another run.
     """
     with faults_in_one_line():
-        from pipeline.orchestration.bundling import bundle_finished
-        from pipeline.project.root import enter
+        from pipeline.orchestration.bundling import bundle_finished_run
+        from pipeline.project.root import chdir_to_project_root
 
         out = None if out is None else out.resolve()
-        print(f"bundle: {bundle_finished(enter(), out)}")
+        print(f"bundle: {bundle_finished_run(chdir_to_project_root(), out)}")
 
 
 @command(MAIN)
 def export(
-    onnx: Annotated[bool, typer.Option("--onnx", help="The format; there is no other yet.")] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Format of the files. Required; there is no other format yet.")
+    ] = False,
     category: Annotated[
-        list[str] | None, typer.Option("--category", "-c", help="One category. May be repeated; none: all.")
+        list[str] | None,
+        typer.Option("--category", "-c", help="Export this category only. May be repeated. Default: all categories."),
     ] = None,
     detector: Annotated[
         list[str] | None,
-        typer.Option("--detector", "-d", help="One detector, or [cyan]fused[/cyan]. May be repeated; none: all."),
+        typer.Option(
+            "--detector",
+            "-d",
+            help="Export this detector (or [cyan]fused[/cyan]) only. May be repeated. Default: all detectors.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where the files go. Default: data/export.")
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for the files. Default: data/export.")
     ] = None,
     tolerance: Annotated[
         float,
-        typer.Option(min=1e-9, max=1.0, help="Largest difference, as a share of how far the values spread."),
+        typer.Option(
+            min=1e-9,
+            max=1.0,
+            help="Largest accepted difference between ONNX Runtime and Burnish, relative to the spread of the values.",
+        ),
     ] = 1e-3,
 ) -> None:
-    """Write trained detectors as ONNX files, for a line that has no Python.
+    """Write trained detectors as ONNX files, for a production line without Python.
 
-    DIR/CATEGORY/NAME.onnx takes one image and gives [cyan]anomaly_map[/cyan] and [cyan]image_score[/cyan], all in
-    between included. A detector that reads features of the backbone takes those, and DIR/backbone.onnx makes them of
-    the image; [cyan]fused[/cyan] takes the outputs of its members. NAME.json beside a file says how to make its inputs,
-    the threshold, and which weights, parameters and commit it comes from.
+    DIR/CATEGORY/NAME.onnx is a whole detector: it takes one image and returns [cyan]anomaly_map[/cyan] and
+    [cyan]image_score[/cyan]. A detector that reads features of the backbone takes the output of DIR/backbone.onnx
+    instead of an image, and [cyan]fused[/cyan] takes the outputs of its members. NAME.json describes the inputs, and
+    holds the threshold, the digest of the weights, the parameters and the commit.
 
-    Before a file is written, up to 16 test images are computed both by ONNX Runtime and by our own code. Scores, maps
-    and features must agree within [cyan]--tolerance[/cyan], and no decision may differ; else no file is left and the
-    exit code is 1.
+    Before it writes a file, Burnish processes up to 16 test images with ONNX Runtime and with its own code. Scores,
+    maps and features must agree within [cyan]--tolerance[/cyan], and no decision may differ. Otherwise no file is left,
+    and the exit code is 1.
 
     [green]burnish export --onnx -d ear -d fused -o /srv/line[/green]
     """
@@ -141,8 +165,8 @@ def export(
     with faults_in_one_line():
         from pipeline.export.command import export as export_models
         from pipeline.project.params import load_params
-        from pipeline.project.root import enter
+        from pipeline.project.root import chdir_to_project_root
 
         folder = None if out is None else out.resolve()
-        enter()
+        chdir_to_project_root()
         export_models(load_params(), category or (), detector or (), folder, tolerance)

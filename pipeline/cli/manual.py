@@ -1,4 +1,4 @@
-"""The typer application, its manual, and how a command joins it."""
+"""The typer application, its manual, and the decorator that adds a command to it."""
 
 from __future__ import annotations
 
@@ -10,50 +10,49 @@ import typer
 from pipeline.project import exit_codes
 
 MANUAL = """
-Reproducible visual inspection: good images in; a calibrated detector and an honest score out.
+Reproducible visual inspection. Trains defect detectors on images of good parts, sets a threshold, and reports how many
+defects it lets through and how many good parts it rejects.
 
-The stages stand in [cyan]dvc.yaml[/cyan], their parameters in [cyan]params.yaml[/cyan]. [bold]burnish run[/bold] runs
-what is out of date, in the order that DVC gives, and leaves the same [cyan]dvc.lock[/cyan] as plain
-[bold]dvc repro[/bold]. It may be stopped at any time; the next run goes on from what was done.
+[cyan]dvc.yaml[/cyan] lists the stages, [cyan]params.yaml[/cyan] their parameters. [bold]burnish run[/bold] runs the
+stages that are out of date, in DVC's order, and writes the same [cyan]dvc.lock[/cyan] as [bold]dvc repro[/bold]. You
+can stop it at any time: the next run continues where it stopped.
 
-Each command works in the project around the working directory: the nearest folder that holds a dvc.yaml.
+Each command works in the project that contains the working directory: the nearest folder with a dvc.yaml.
 """
 
 EPILOG = """
 [bold]Examples[/bold]
-
-[green]burnish run[/green]                        bring everything up to date
-
-[green]burnish run --jobs 2[/green]               two stages side by side where the graph allows
-
-[green]burnish run train@mono-pca[/green]         one stage and what it needs
-
-[green]burnish run --force score[/green]          run a stage though nothing changed
-
-[green]burnish predict photos/[/green]            judge new images
-
-[green]burnish diff HEAD~1 HEAD[/green]           is this commit better than the last one?
-
-[green]burnish retrain --every 30m[/green]        take in new images, train, promote what is no worse
-
-[green]burnish doctor[/green]                     what is wrong with this machine or this set-up, and how to mend it
+[green]burnish run[/green]                  bring all stages up to date
+[green]burnish run --jobs 2[/green]         run up to two stages at once
+[green]burnish run train@mono-pca[/green]   run one stage and the stages that it needs
+[green]burnish run --force score[/green]    run a stage even if nothing changed
+[green]burnish predict photos/[/green]      find defects in new images
+[green]burnish diff HEAD~1 HEAD[/green]     compare this commit with the last one
+[green]burnish retrain --every 30m[/green]  train with new images on a schedule
+[green]burnish doctor[/green]               look for faults of this machine and project
 
 [bold]Exit codes[/bold]
-
-0 all went well;  1 a fault, in one line on stderr;  2 wrong usage;  3 defects (predict), a broken gate (diff);  130
-Ctrl-C;  143 SIGTERM (0 for ui and a retraining schedule, which end so)
+  0  success; [bold]ui[/bold] and a retraining schedule also end with 0 after a signal
+  1  error, explained in one line on stderr
+  2  wrong usage
+  3  defects found (predict --fail-on-defect), or gate violated (diff --gate)
+130  Ctrl-C
+143  SIGTERM
 
 [bold]Files[/bold]
-
-data/logs/STAGE.log: output of a stage's latest run;  data/metrics/metrics.json: the figures;  .prefect/: Prefect's own
-
-data/report/index.html: all of a run as one page;  data/bundle/: what judging new images needs;  data/judged/: what it
-said;  data/champion/, data/retrain/: what retraining promoted, and how each of its runs went
+data/logs/STAGE.log         output of the latest run of a stage
+data/metrics/metrics.json   metrics
+data/report/index.html      report of the run
+data/bundle/                models of the latest run, for [bold]burnish predict[/bold]
+data/judged/                results of [bold]burnish predict[/bold]
+data/champion/              models that retraining promoted
+data/retrain/               records of retraining
+.prefect/                   files of Prefect
 """
 
 
 def paragraphs(text: str) -> str:
-    """One line a paragraph: typer keeps line breaks inside a paragraph, at whatever width the terminal has."""
+    """The text with one line per paragraph, because typer keeps line breaks at any width of the terminal."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
 
 
@@ -74,11 +73,20 @@ INSPECT = "Inspect"
 INTERNAL = "Internal"
 
 
-def command(panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command, with its docstring as its help."""
+def command(
+    panel: str | None = None, application: typer.Typer = app, name: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that adds a command. The docstring of the function is its help text.
+
+    Args:
+        panel: heading in `--help` under which the command is listed.
+        application: the application, or the group of commands, that gets the command.
+        name: name of the command. Default: that of the function.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        return app.command(rich_help_panel=panel, help=paragraphs(function.__doc__ or ""))(function)
+        help_text = paragraphs(function.__doc__ or "")
+        return application.command(name, rich_help_panel=panel, help=help_text)(function)
 
     return register
 
@@ -94,7 +102,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass

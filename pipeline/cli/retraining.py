@@ -1,4 +1,4 @@
-"""`burnish retrain` and `rollback`: new images, and the champion."""
+"""`burnish retrain` and `rollback`: train with new images, and replace or restore the champion."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ import typer
 from pipeline.cli.faults import faults_in_one_line
 from pipeline.cli.manual import MAIN, command
 
-Once = Annotated[bool, typer.Option("--once", help="Now, once, here; no server is needed.")]
+Once = Annotated[bool, typer.Option("--once", help="Run once in this process, then exit.")]
 Every = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="Again and again, so far apart: [cyan]90s[/cyan], [cyan]30m[/cyan], [cyan]2h[/cyan], [cyan]1d[/cyan].",
+        help="Run at this interval: [cyan]90s[/cyan], [cyan]30m[/cyan], [cyan]2h[/cyan], [cyan]1d[/cyan].",
     ),
 ]
 Cron = Annotated[
     str | None,
-    typer.Option(metavar="LINE", help="Again and again, at the times of a cron line: [cyan]'0 2 * * *'[/cyan]."),
+    typer.Option(metavar="LINE", help="Run at the times of a cron expression, such as [cyan]'0 2 * * *'[/cyan]."),
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="With --once: train though the inbox is empty, to take up new code or parameters."),
+    typer.Option("--force", help="With --once: train even if the inbox is empty, to use new code or parameters."),
 ]
-History = Annotated[bool, typer.Option("--history", help="Print the runs so far, and what became of them.")]
+History = Annotated[bool, typer.Option("--history", help="Print the runs so far and the result of each.")]
 Tag = Annotated[
     str | None,
     typer.Argument(
         metavar="TAG",
         show_default=False,
-        help="As [cyan]burnish@v0.2.0[/cyan] or [cyan]v0.2.0[/cyan]. None: the version before.",
+        help="Version to restore, such as [cyan]v0.2.0[/cyan] or [cyan]burnish@v0.2.0[/cyan]. Default: the previous "
+        "version.",
     ),
 ]
 
@@ -44,28 +45,32 @@ def retrain(
     force: Force = False,
     history: History = False,
 ) -> None:
-    """Take in new images, train a challenger, and let it replace the champion if the gate lets it pass.
+    """Train new models (the challenger) with new images, and replace the models in use (the champion) if they pass.
 
-    New images are dropped into the inbox ([cyan]retrain.inbox[/cyan], data/inbox), laid out as data.folder:
-    normal/, defect/<type>/, masks/. Each run works in a git worktree of its own; your checkout is never touched. The
-    challenger is compared with the champion on the champion's test images. If [cyan]retrain.gate[/cyan] holds it, or
-    anything fails, the champion serves on and the images go to data/retrain/held/ or stay in the inbox.
+    Put new images into the inbox ([cyan]retrain.inbox[/cyan], default data/inbox), in the layout of data.folder:
+    normal/, defect/<type>/, masks/. A run trains the challenger in a git worktree of its own, so your checkout does not
+    change, and compares it with the champion on the champion's test images.
 
-    A promotion is a commit on the branch retrain/DATE, a tag [cyan]burnish@v0.2.0[/cyan] (GTO), and a bundle that
-    [bold]burnish predict[/bold] uses from the next moment on. What became of each run: --history, and
-    data/retrain/runs/RUN/ (run.md, diff.html, report.html). BURNISH_WEBHOOK_URL, where it is set, is told too.
+    The challenger is promoted unless the data shows that it violates [cyan]retrain.gate[/cyan]. If the gate cannot be
+    evaluated, it is not promoted. The images of a challenger that is not promoted go to data/retrain/held/. If the run
+    fails, they stay in the inbox.
 
-    Run once with --once, or serve a schedule with --every or --cron: then a Prefect server shows the runs, two are
-    never at work at once, and schedules missed are made up for by one run.
+    A promotion makes a commit on the branch retrain/DATE, a tag [cyan]burnish@v0.2.0[/cyan] (GTO), and a bundle that
+    [bold]burnish predict[/bold] uses from then on. [cyan]--history[/cyan] and data/retrain/runs/RUN/ (run.md,
+    diff.html, report.html) show the result of each run. If BURNISH_WEBHOOK_URL is set, the result is also sent to it.
+
+    Run once with [cyan]--once[/cyan], or on a schedule with [cyan]--every[/cyan] or [cyan]--cron[/cyan]. A Prefect
+    server then shows the runs. Two runs never work at once, and if several scheduled times were missed, one run
+    replaces them.
     """
     if sum((once, every is not None, cron is not None, history)) != 1:
         raise typer.BadParameter("choose one of --once, --every TIME, --cron LINE, --history")
     if force and not once:
-        raise typer.BadParameter("--force goes with --once")
+        raise typer.BadParameter("--force needs --once")
     with faults_in_one_line():
-        from pipeline.project.root import enter
+        from pipeline.project.root import chdir_to_project_root
 
-        root = enter()
+        root = chdir_to_project_root()
         if history:
             from pipeline.retrain.records import history as runs
             from pipeline.retrain.records import summary
@@ -83,13 +88,13 @@ def retrain(
 
 @command(MAIN)
 def rollback(tag: Tag = None) -> None:
-    """Let an earlier champion serve again, from one moment to the next.
+    """Restore an earlier champion.
 
-    Images that were taken in since lie in data/retrain/taken/: the next challenger is made without them, so put what is
-    good of them back into the inbox.
+    [bold]burnish predict[/bold] uses it from then on. Images that were added since that version are in
+    data/retrain/taken/. The next challenger is trained without them, so put those that you want back into the inbox.
     """
     with faults_in_one_line():
-        from pipeline.project.root import enter
+        from pipeline.project.root import chdir_to_project_root
         from pipeline.retrain.rollback import rollback as roll_back
 
-        print(f"{roll_back(enter(), tag)} serves")
+        print(f"{roll_back(chdir_to_project_root(), tag)} is the champion now")

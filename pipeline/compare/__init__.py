@@ -1,5 +1,5 @@
-"""`burnish diff`: what changed between two revisions, how sure that is, and whether to ship.
+"""`burnish diff`: what changed between two revisions, how certain that is, and whether the gate passes.
 
-`sides.read_side` reads a revision or the workspace, `diff.compare` compares two of them, `gate.judge` holds the result
-against limits; `terminal`, `markdown` and `page` show it.
+`read_side` reads a revision or the workspace, `diff.compare_sides` compares two of them, and `gate.find_breaches`
+checks the comparison against limits. `terminal`, `markdown` and `page` display it.
 """

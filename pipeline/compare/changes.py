@@ -8,24 +8,26 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.compare.sides import Side, flatten
+from pipeline.compare.sides import Side
+from pipeline.compare.tracked_files import dotted_keys
 
 FIRST = 5
-"""Names that are given of each kind of change."""
+"""Images that are named of each kind of change."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A parameter of another value; None stands for a missing key too."""
+    """A parameter with different values. None also stands for a missing key."""
 
     key: str
+    """Dotted, such as `knn.k`."""
     a: Any
     b: Any
 
 
 @dataclass(frozen=True)
 class Images:
-    """How many images, and the first few of them."""
+    """How many images, and the paths of the first few."""
 
     count: int
     first: tuple[str, ...]
@@ -33,12 +35,12 @@ class Images:
 
 @dataclass(frozen=True)
 class DataChanges:
-    """Images of the whole data set, all splits, by content."""
+    """Changes in the whole data set, all splits. Images are matched by content."""
 
     added: Images
     removed: Images
     relabelled: Images
-    """Of another label or type of defect."""
+    """With another label or type of defect."""
     moved: Images
     """In another split."""
     total_a: int
@@ -46,18 +48,18 @@ class DataChanges:
 
     @property
     def any(self) -> bool:
-        return any(one.count for one in (self.added, self.removed, self.relabelled, self.moved))
+        return any(images.count for images in (self.added, self.removed, self.relabelled, self.moved))
 
 
 def changed_params(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Dotted keys whose values differ, in B's order, then those that only A has."""
-    old, new = flatten(a), flatten(b)
+    """Parameters whose values differ, in B's order, then those that only A has."""
+    old, new = dotted_keys(a), dotted_keys(b)
     keys = [*new, *(key for key in old if key not in new)]
     return tuple(Change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key))
 
 
 def changed_data(a: Side, b: Side) -> DataChanges | str:
-    """What became of the images; a reason where a manifest cannot be had."""
+    """What changed in the data set; or in words why a manifest cannot be read."""
     if a.manifest is None or b.manifest is None:
         return "; ".join(f"{side.name}: {side.problems['manifest']}" for side in (a, b) if side.manifest is None)
     old, new = _by_content(a.manifest), _by_content(b.manifest)
@@ -75,7 +77,7 @@ def changed_data(a: Side, b: Side) -> DataChanges | str:
 
 
 def _by_content(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Rows by category, digest, and a running number for files of the same content."""
+    """Rows indexed by category, sha256, and a number that tells files of the same content apart."""
     rows = manifest.sort_values("path")
     number = rows.groupby(["category", "sha256"]).cumcount()
     return rows.set_index(pd.MultiIndex.from_arrays([rows["category"], rows["sha256"], number]))

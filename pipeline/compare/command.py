@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.compare.diff import Diff, compare
-from pipeline.compare.gate import BREACH, Breach, judge
-from pipeline.compare.sides import Side, read_side
+from pipeline.compare.diff import Diff, compare_sides
+from pipeline.compare.gate import BREACH, Breach, find_breaches
+from pipeline.compare.read_side import read_side
+from pipeline.compare.sides import Side
 from pipeline.project import exit_codes
 from pipeline.project.gate_rules import Rule
 from stages.types import UserError
@@ -18,7 +19,7 @@ from stages.types import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """What `burnish diff` was told; `pipeline.compare_options` says what each means."""
+    """The options of `burnish diff`; `pipeline.cli.comparing` explains each."""
 
     detectors: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
@@ -33,70 +34,81 @@ class Options:
 
 
 def run_diff(root: Path, a: str | None = None, b: str | None = None, options: Options = Options()) -> int:
-    """Compare two revisions, or one (HEAD) with the workspace, and say what came of it on stdout.
+    """Compare two revisions and print the result to stdout.
+
+    Args:
+        root: of the project.
+        a: revision; None: HEAD.
+        b: revision; None: the workspace.
 
     Returns:
-        exit code: 0, or BREACH where the gate is broken.
+        exit code: 0, or BREACH if a rule of the gate is violated.
 
     Raises:
-        UserError: a side cannot be read, or the gate cannot be judged.
+        UserError: a side cannot be read, or the gate cannot be evaluated.
     """
     if options.markdown and options.json:
         raise UserError("--md and --json both write to standard output: choose one")
     rules = Rule.parse(options.gate) if options.gate is not None else None
     side_a, side_b = read_side(root, a or "HEAD"), read_side(root, b)
-    diff = compare(side_a, side_b, resamples=options.resamples, confidence=options.confidence, common=options.common)
+    diff = compare_sides(
+        side_a, side_b, resamples=options.resamples, confidence=options.confidence, common=options.common
+    )
     _check_names(diff, options)
     breaches: list[Breach] | None = None
-    unjudged: UserError | None = None
+    gate_error: UserError | None = None
     if rules is not None:
         try:
-            breaches = judge(diff, rules, detectors=options.detectors, categories=options.categories)
+            breaches = find_breaches(diff, rules, detectors=options.detectors, categories=options.categories)
         except UserError as error:
-            unjudged = error  # the comparison is worth seeing all the same
+            gate_error = error  # raised below, once the comparison is printed
     _print(diff, breaches, options)
     if options.html is not None:
-        _write_page(diff, side_a, side_b, breaches, options)
-    if unjudged is not None:
-        raise unjudged
+        _write_page(options.html, diff, side_a, side_b, breaches, options)
+    if gate_error is not None:
+        raise gate_error
     for breach in breaches or ():
         print(f"burnish: gate: {breach}", file=sys.stderr)
     return BREACH if breaches else exit_codes.OK
 
 
 def _check_names(diff: Diff, options: Options) -> None:
-    for option, wanted, known in (
+    """Raises UserError if a chosen detector or category does not exist."""
+    for option, chosen, known in (
         ("--detector", options.detectors, dict.fromkeys(row.detector for row in diff.rows)),
         ("--category", options.categories, dict.fromkeys(row.category for row in diff.rows)),
     ):
-        for name in wanted:
+        for name in chosen:
             if name not in known:
-                raise UserError(f"{option} {name}: neither side has it; there are {', '.join(known)}")
+                raise UserError(f"{option} {name}: neither side has it; available: {', '.join(known)}")
 
 
 def _print(diff: Diff, breaches: list[Breach] | None, options: Options) -> None:
-    chosen: dict[str, Any] = {"detectors": options.detectors, "categories": options.categories, "limit": options.limit}
+    selection: dict[str, Any] = {
+        "detectors": options.detectors,
+        "categories": options.categories,
+        "limit": options.limit,
+    }
     if options.json:
         gate = None if breaches is None else {"rule": options.gate, "breaches": [str(breach) for breach in breaches]}
         print(json.dumps(diff.to_json() | {"gate": gate}, indent=2, ensure_ascii=False, allow_nan=False))
     elif options.markdown:
-        from pipeline.compare.markdown import markdown
+        from pipeline.compare.markdown import diff_as_markdown
 
-        print(markdown(diff, **chosen, breaches=breaches), end="")
+        print(diff_as_markdown(diff, **selection, breaches=breaches), end="")
     else:
-        from pipeline.compare.terminal import show
+        from pipeline.compare.terminal import print_diff
         from pipeline.show.console import stdout_console
 
-        show(diff, stdout_console(), **chosen)
+        print_diff(diff, stdout_console(), **selection)
         if breaches == []:
-            print("gate: no limit is shown to be broken")
+            print("gate: passed, no rule is violated")
 
 
-def _write_page(diff: Diff, a: Side, b: Side, breaches: list[Breach] | None, options: Options) -> None:
-    from pipeline.compare.page import page
+def _write_page(path: Path, diff: Diff, a: Side, b: Side, breaches: list[Breach] | None, options: Options) -> None:
+    from pipeline.compare.page import diff_as_html
 
-    assert options.html is not None
-    text = page(
+    text = diff_as_html(
         diff,
         a,
         b,
@@ -106,7 +118,7 @@ def _write_page(diff: Diff, a: Side, b: Side, breaches: list[Breach] | None, opt
         breaches=breaches,
     )
     try:
-        options.html.write_text(text, "utf-8")
+        path.write_text(text, "utf-8")
     except OSError as error:
-        raise UserError(f"{options.html} cannot be written: {error.strerror}") from error
-    print(f"page: {options.html}", file=sys.stderr)
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    print(f"page: {path}", file=sys.stderr)

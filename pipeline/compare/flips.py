@@ -1,4 +1,4 @@
-"""Test images whose decision changed from A to B, worst first."""
+"""Flips: test images whose decision changed from A to B, worst first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.compare.matching import Match
+from pipeline.compare.matching import MatchedImages
 from pipeline.compare.sides import Key
 
 Kind = Literal["newly missed defect", "new false alarm", "newly found defect", "false alarm gone"]
@@ -16,20 +16,21 @@ KINDS: dict[tuple[bool, bool], Kind] = {
     (True, True): "newly found defect",
     (False, False): "false alarm gone",
 }
-"""By (is a defect, is rejected by B)."""
+"""By (the image is a defect, B rejects it)."""
 WORSE = frozenset({"newly missed defect", "new false alarm"})
 
 
 @dataclass(frozen=True)
 class Flip:
-    """One image and what one detector said of it."""
+    """One image whose decision by one detector changed."""
 
     category: str
     detector: str
     kind: Kind
     path: str
-    """Below data/raw, in B; where only A has its file, in A."""
+    """Below data/raw, in B."""
     path_a: str
+    """The same in A."""
     sha256: str
     defect_type: str
     score_a: float
@@ -37,30 +38,30 @@ class Flip:
     score_b: float
     threshold_b: float
     beyond: float
-    """How far B's score lies from B's threshold, in standard deviations of B's scores of good test images."""
+    """Distance of B's score from B's threshold, in standard deviations of B's scores of good test images."""
 
     @property
     def worse(self) -> bool:
         return self.kind in WORSE
 
 
-def flips_of(key: Key, pair: Match) -> list[Flip]:
-    """Flips of a detector; none where a side has no threshold."""
-    if not {"decision", "threshold"} <= set(pair.a.columns) & set(pair.b.columns):
+def find_flips(key: Key, images: MatchedImages) -> list[Flip]:
+    """Flips of a detector; none if a side has no threshold."""
+    if not {"decision", "threshold"} <= set(images.a.columns) & set(images.b.columns):
         return []
-    decided = (pair.a["decision"].notna() & pair.b["decision"].notna()).to_numpy()
-    changed = (pair.a["decision"].fillna(0) != pair.b["decision"].fillna(0)).to_numpy(dtype=bool)
-    good = pair.b.loc[pair.b["label"] == 0, "image_score"].to_numpy()
+    decided = (images.a["decision"].notna() & images.b["decision"].notna()).to_numpy()
+    changed = (images.a["decision"].fillna(0) != images.b["decision"].fillna(0)).to_numpy(dtype=bool)
+    good = images.b.loc[images.b["label"] == 0, "image_score"].to_numpy()
     spread = float(good.std()) if len(good) > 1 else 0.0
-    rows = ((one[decided & changed]).to_dict("records") for one in (pair.a, pair.b))
+    rows = ((table[decided & changed]).to_dict("records") for table in (images.a, images.b))
     return [_flip(key, a, b, spread) for a, b in zip(*rows, strict=True)]
 
 
 def _flip(key: Key, a: Mapping[Hashable, Any], b: Mapping[Hashable, Any], spread: float) -> Flip:
     distance = abs(b["image_score"] - b["threshold"])
     return Flip(
-        category=key[0],
-        detector=key[1],
+        category=key.category,
+        detector=key.detector,
         kind=KINDS[bool(b["label"]), bool(b["decision"])],
         path=b["path"],
         path_a=a["path"],
@@ -75,5 +76,5 @@ def _flip(key: Key, a: Mapping[Hashable, Any], b: Mapping[Hashable, Any], spread
 
 
 def worst_first(flip: Flip) -> tuple[bool, float, str, str]:
-    """New errors before mended ones; within each, the farther beyond the threshold the earlier."""
+    """Sort key: new errors before corrected ones, and those farther beyond the threshold first."""
     return not flip.worse, -flip.beyond, flip.path, flip.detector

@@ -1,23 +1,24 @@
-"""A comparison as a comment on a pull request."""
+"""A comparison in Markdown, for a comment on a pull request."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from pipeline.compare import words
+from pipeline.compare import formatting
+from pipeline.compare.comparison import UNPAIRED_METRICS, MetricComparison
 from pipeline.compare.diff import Diff
 from pipeline.compare.flips import Flip
 from pipeline.compare.gate import Breach
-from pipeline.compare.rows import PLAIN, Row
+from pipeline.compare.sides import Key
 from pipeline.project.gate_rules import PAIRED
 from stages.detectors.registry import BASELINES
 
 PARAMS_OPEN = 5
-"""So many changed parameters are listed in the open; more are folded in."""
+"""Up to this many changed parameters are visible; a longer list is collapsed."""
 
 
-def markdown(
+def diff_as_markdown(
     diff: Diff,
     *,
     detectors: Collection[str] = (),
@@ -25,19 +26,27 @@ def markdown(
     limit: int = 20,
     breaches: Sequence[Breach] | None = None,
 ) -> str:
-    """GitHub's Markdown. `breaches`: of the gate, None where there is none."""
-    rows = words.selected(diff, detectors, categories)
-    flips = words.selected_flips(diff, detectors, categories)
+    """A comparison in GitHub's Markdown.
+
+    Args:
+        detectors, categories: include only these; none: all.
+        limit: largest number of flips.
+        breaches: of the gate; None: no gate was given.
+    """
+    rows = formatting.select_rows(diff, detectors, categories)
+    flips = formatting.select_flips(diff, detectors, categories)
+    notes = [*formatting.describe_sides(diff), *formatting.describe_reasons(rows)]
     lines = [f"### burnish diff: {_code(diff.a['title'])} → {_code(diff.b['title'])}", ""]
     lines += _gate(breaches)
-    lines += [f"> {_escape(line)}  " for line in [*words.notes(diff), *words.reasons(rows)]] + [""]
-    lines += [*_figures(rows), ""]
+    lines += [f"> {_escape(line)}  " for line in notes] + [""]
+    lines += [*_metrics_table(rows), ""]
     lines += [*_params(diff), ""]
-    lines += [f"**Data:** {_escape(words.data(diff.data))}", ""]
+    lines += [f"**Data:** {_escape(formatting.describe_data(diff.data))}", ""]
     lines += _flips(diff, flips, limit)
     lines.append(
         f"<sub>A → B, then B - A with its {diff.confidence:.0%} interval, paired on the test images "
-        f"({diff.resamples} resamples; rates: Agresti-Min). **Bold**: shown to differ. pp: percentage points.</sub>"
+        f"({diff.resamples} resamples; rates: Agresti-Min). **Bold**: the interval excludes zero. pp: percentage "
+        "points.</sub>"
     )
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 
@@ -46,51 +55,52 @@ def _gate(breaches: Sequence[Breach] | None) -> list[str]:
     if breaches is None:
         return []
     if not breaches:
-        return ["**Gate:** no limit is shown to be broken", ""]
-    return ["**Gate: broken**", "", *(f"- {_escape(str(breach))}" for breach in breaches), ""]
+        return ["**Gate:** passed, no rule is violated", ""]
+    return ["**Gate: violated**", "", *(f"- {_escape(str(breach))}" for breach in breaches), ""]
 
 
-def _figures(rows: Sequence[Row]) -> Iterator[str]:
-    """A line a detector, a column a figure; those that did not move in one line below."""
-    same = words.unchanged(rows)
-    moved: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in words.compared(rows):
-        moved.setdefault((row.category, row.detector), {})[row.metric] = row
-    if moved:
-        metrics = [metric for metric in (*PAIRED, *PLAIN) if any(metric in found for found in moved.values())]
-        yield "| | " + " | ".join(words.NAMES[metric] for metric in metrics) + " |"
+def _metrics_table(rows: Sequence[MetricComparison]) -> Iterator[str]:
+    """One line per detector, one column per metric; the names of identical detectors below."""
+    by_detector: dict[Key, dict[str, MetricComparison]] = {}
+    for row in formatting.rows_to_show(rows):
+        by_detector.setdefault(row.key, {})[row.metric] = row
+    if by_detector:
+        metrics = [
+            metric
+            for metric in (*PAIRED, *UNPAIRED_METRICS)
+            if any(metric in by_metric for by_metric in by_detector.values())
+        ]
+        yield "| | " + " | ".join(formatting.METRIC_NAMES[metric] for metric in metrics) + " |"
         yield "| --- |" + " --- |" * len(metrics)
-        for (category, detector), found in moved.items():
-            name = f"{category}/{detector}{' *floor*' if detector in BASELINES else ''}"
-            cells = [_cell(found[metric]) if metric in found else words.DASH for metric in metrics]
+        for key, by_metric in by_detector.items():
+            name = f"{key}{' *baseline*' if key.detector in BASELINES else ''}"
+            cells = [_cell(by_metric[metric]) if metric in by_metric else formatting.DASH for metric in metrics]
             yield f"| {name} | {' | '.join(cells)} |"
-    if same:
+    if identical := formatting.identical_detectors(rows):
         yield ""
-        yield f"The same on both sides: {', '.join('/'.join(key) for key in same)}."
+        yield f"The same on both sides: {', '.join(map(str, identical))}."
 
 
-def _cell(row: Row) -> str:
-    text = f"{words.value(row.metric, row.a)} → {words.value(row.metric, row.b)}"
+def _cell(row: MetricComparison) -> str:
+    values = f"{formatting.format_value(row.metric, row.a)} → {formatting.format_value(row.metric, row.b)}"
     if row.difference is None:
-        return f"{text}<br>*{row.verdict}*"
-    change = words.change(row.metric, row.difference)
+        return f"{values}<br>*{row.verdict}*"
+    change = formatting.format_change(row.metric, row.difference)
     if row.interval is None:
-        return f"{text}<br>{change}, *{row.verdict}*"
-    moved = row.verdict in ("better", "worse")
-    change = (
-        f"**{change}** {words.interval(row.metric, row.interval)}"
-        if moved
-        else f"{change} {words.interval(row.metric, row.interval)}"
-    )
-    return f"{text}<br>{change}{f'<br>**{row.verdict}**' if moved else ''}"
+        return f"{values}<br>{change}, *{row.verdict}*"
+    interval = formatting.format_interval(row.metric, row.interval)
+    if row.verdict in ("better", "worse"):
+        return f"{values}<br>**{change}** {interval}<br>**{row.verdict}**"
+    return f"{values}<br>{change} {interval}"
 
 
 def _params(diff: Diff) -> list[str]:
     if not diff.params:
         return ["**Parameters:** the same"]
-    lines = [
-        f"- `{one.key}`: {_code(words.json_value(one.a))} → {_code(words.json_value(one.b))}" for one in diff.params
-    ]
+    lines = []
+    for change in diff.params:
+        old, new = formatting.format_parameter(change.a), formatting.format_parameter(change.b)
+        lines.append(f"- `{change.key}`: {_code(old)} → {_code(new)}")
     title = f"Parameters: {len(lines)} changed"
     if len(lines) <= PARAMS_OPEN:
         return [f"**{title}**", "", *lines]
@@ -98,10 +108,11 @@ def _params(diff: Diff) -> list[str]:
 
 
 def _flips(diff: Diff, flips: Sequence[Flip], limit: int) -> list[str]:
+    summary = formatting.describe_flips(diff, flips)
     if not flips:
-        return [f"**Flips:** {words.flips_line(diff, flips)}", ""]
+        return [f"**Flips:** {summary}", ""]
     lines = [
-        f"<details><summary><b>Flips:</b> {words.flips_line(diff, flips)}</summary>",
+        f"<details><summary><b>Flips:</b> {summary}</summary>",
         "",
         "| | detector | image | A: score (cut) | B: score (cut) |",
         "| --- | --- | --- | ---: | ---: |",
@@ -115,7 +126,7 @@ def _flips(diff: Diff, flips: Sequence[Flip], limit: int) -> list[str]:
 
 
 def _code(text: str) -> str:
-    """As code, whatever it holds."""
+    """Inline code, also if the text contains backticks or table separators."""
     plain = text.replace("|", "\\|").replace("\n", " ")
     return f"``{plain}``" if "`" in plain else f"`{plain}`"
 

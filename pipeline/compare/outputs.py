@@ -1,6 +1,6 @@
-"""The outputs of DVC at a revision, read from its cache or else from its default remote, and those that lie here.
+"""DVC's outputs: those of a commit, read from DVC's cache or default remote, and those in the workspace.
 
-The checkout is not touched and DVC's lock not taken: files are read where they lie, or streamed.
+The checkout is not touched and DVC's lock is not taken: files are read in place or streamed.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 
-class OutputFault(Exception):
-    """An output cannot be had; the message says why, without naming the revision."""
+class OutputUnavailable(Exception):
+    """An output cannot be read; the message says why, without naming the revision."""
 
 
 class Outputs(Protocol):
-    """Files below a project's root."""
+    """Files below a project's root. All paths are relative to it."""
 
     def names(self, folder: Path) -> list[str]:
-        """Names in a folder, sorted. Raises OutputFault."""
+        """Names in a folder, sorted. Raises OutputUnavailable."""
         ...
 
     def read(self, path: Path) -> bytes:
-        """Raises OutputFault."""
+        """Content of a file. Raises OutputUnavailable."""
         ...
 
     def source(self) -> str | None:
-        """Where what was read came from, where that is worth saying."""
+        """Where the files were read from; None if that is not worth a note."""
         ...
 
 
 @dataclass(frozen=True)
 class WorkspaceOutputs:
-    """Files as they lie."""
+    """Outputs in the working directory."""
 
     root: Path
 
@@ -42,16 +42,16 @@ class WorkspaceOutputs:
         try:
             return sorted(path.name for path in (self.root / folder).iterdir())
         except OSError as error:
-            raise OutputFault(
-                f"there is no {folder} here: `burnish run` or `dvc pull` brings it, or name a commit (HEAD) instead"
+            raise OutputUnavailable(
+                f"there is no {folder} here: run `burnish run` or `dvc pull`, or compare a commit such as HEAD"
             ) from error
 
     def read(self, path: Path) -> bytes:
         try:
             return (self.root / path).read_bytes()
         except OSError as error:
-            raise OutputFault(
-                f"{path} cannot be read here ({error.strerror}): `burnish run` or `dvc pull` brings it"
+            raise OutputUnavailable(
+                f"{path} cannot be read here ({error.strerror}): run `burnish run` or `dvc pull`"
             ) from error
 
     def source(self) -> str | None:
@@ -60,29 +60,29 @@ class WorkspaceOutputs:
 
 @dataclass
 class RevisionOutputs:
-    """Outputs of a commit, by DVC."""
+    """Outputs of a commit, read through DVC."""
 
     files: Any
     """DVC's file system of that commit."""
     remote: str | None
     fetched: set[str] = field(default_factory=set)
+    """Files that came from the remote."""
 
     def names(self, folder: Path) -> list[str]:
-        name = str(PurePosixPath(folder))
         try:
-            found: list[str] = self.files.ls(name, detail=False)
+            paths: list[str] = self.files.ls(str(PurePosixPath(folder)), detail=False)
         except Exception as error:
-            raise OutputFault(self._why(folder, error)) from error
-        return sorted(PurePosixPath(one).name for one in found)
+            raise OutputUnavailable(self._why(folder, error)) from error
+        return sorted(PurePosixPath(path).name for path in paths)
 
     def read(self, path: Path) -> bytes:
         name = str(PurePosixPath(path))
         try:
-            kept = self.files.repo.cache.local.exists(self.files.info(name)["md5"])
+            is_cached = self.files.repo.cache.local.exists(self.files.info(name)["md5"])
             data: bytes = self.files.read_bytes(name)
-        except Exception as error:  # a remote's library raises what it likes
-            raise OutputFault(self._why(path, error)) from error
-        if not kept:
+        except Exception as error:  # the library of a remote may raise anything
+            raise OutputUnavailable(self._why(path, error)) from error
+        if not is_cached:
             self.fetched.add(name)
         return data
 
@@ -93,17 +93,17 @@ class RevisionOutputs:
         from dvc_data.index import DataIndexDirError
 
         if isinstance(error, (FileNotFoundError, KeyError, DataIndexDirError)):
-            also = f" nor in its remote {self.remote!r}" if self.remote else ", and there is no default remote"
-            return f"{path} is not in DVC's cache{also}"
+            remote = f" nor in its remote {self.remote!r}" if self.remote else ", and there is no default remote"
+            return f"{path} is not in DVC's cache{remote}"
         return f"{path} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
 
 
 @contextmanager
-def outputs_of(root: Path, commit: str | None) -> Iterator[Outputs]:
-    """Outputs of a commit, or with None those that lie here.
+def open_outputs(root: Path, commit: str | None) -> Iterator[Outputs]:
+    """The outputs of a commit, or with None those of the workspace.
 
     Raises:
-        OutputFault: DVC cannot read the commit at all.
+        OutputUnavailable: DVC cannot read the commit at all.
     """
     if commit is None:
         yield WorkspaceOutputs(root)
@@ -114,19 +114,19 @@ def outputs_of(root: Path, commit: str | None) -> Iterator[Outputs]:
         try:
             with Repo(str(root)) as here:
                 storage = _storage(here)
-            # the remotes of now: those that the commit knew may be gone, and it may have known none (the cache that
-            # DVC reads is that of now in any case)
+            # Use today's remotes: those of the commit may be gone, or it may have had none. DVC reads today's cache in
+            # any case.
             repo = stack.enter_context(Repo(str(root), config=storage))
             stack.enter_context(repo.switch(commit))
             files = repo.dvcfs
         except Exception as error:
             text = " ".join(str(error).split())[:200]
-            raise OutputFault(f"DVC cannot read the commit ({type(error).__name__}: {text})") from error
+            raise OutputUnavailable(f"DVC cannot read the commit ({type(error).__name__}: {text})") from error
         yield RevisionOutputs(files, storage["core"].get("remote"))
 
 
 def _storage(repo: Any) -> dict[str, Any]:
-    """The default remote: the part of DVC's configuration that is not the commit's own affair."""
+    """The remotes and the name of the default remote, from DVC's configuration of today."""
     name = repo.config["core"].get("remote")
     storage: dict[str, Any] = {"core": {}, "remote": dict(repo.config["remote"])}
     if name:

@@ -1,4 +1,7 @@
-"""Where chunks of images are computed: local processes, by loky. A Dask cluster: `dask_pool`."""
+"""What all executors share (`ChunkFunction`, `Job`, `Pool`), and the executor of local processes, by loky.
+
+The executor of a Dask cluster is in `dask_pool`.
+"""
 
 from __future__ import annotations
 
@@ -17,71 +20,83 @@ from loky import ProcessPoolExecutor, cpu_count
 
 from stages.item_cache import Item, ItemCache
 
-Work = Callable[[Sequence[Any]], Iterable[Item]]
-"""Payloads of some images -> one item each, in order. An item must not depend on the payloads beside its own."""
+ChunkFunction = Callable[[Sequence[Any]], Iterable[Item]]
+"""Payloads of some images -> one item for each, in order. An item must not depend on the other payloads."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Environment variables of a worker, which computes on one thread."""
 
 
-class Answer(Protocol):
-    """A chunk's items to come: a `concurrent.futures.Future`, or what does as one."""
+class PendingItems(Protocol):
+    """The items of a chunk that a worker computes; a `concurrent.futures.Future` is one."""
 
-    def result(self) -> list[Item]: ...
+    def result(self) -> list[Item]:
+        """Wait for the items, and return them."""
+        ...
 
 
 class Pool(Protocol):
-    """Workers that compute chunks; a thin layer over an `Executor`."""
+    """Workers that compute chunks."""
 
     @property
     def workers(self) -> int: ...
 
-    def submit(self, keys: Sequence[str], payloads: Sequence[Any]) -> Answer:
-        """Raises `BrokenExecutor`, here or from the answer, when a worker died."""
+    def submit(self, keys: Sequence[str], payloads: Sequence[Any]) -> PendingItems:
+        """Give a chunk to the workers.
+
+        Raises:
+            BrokenExecutor: a worker died. `PendingItems.result` may raise it too.
+        """
         ...
 
     def restart(self) -> None:
-        """New workers in place of broken ones; what was under way is forgotten."""
+        """Replace broken workers by new ones. Chunks that were submitted before are lost."""
         ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all chunks have in common; picklable."""
+    """What all chunks of a stage have in common. It can be pickled."""
 
     cache: ItemCache
-    work: Work
+    compute_chunk: ChunkFunction
 
     def run(self, keys: Sequence[str], payloads: Sequence[Any]) -> list[Item]:
-        """Items of one chunk, in a worker. One that does not see the cache leaves storing to the main process."""
+        """The items of one chunk, computed in a worker.
+
+        A worker that cannot reach the item cache stores nothing; the main process then stores the items.
+        """
         if not self.cache.reachable():
-            return list(self.work(payloads))
-        return list(run_chunk(self.cache, keys, payloads, self.work))
+            return list(self.compute_chunk(payloads))
+        return list(run_chunk(self.cache, keys, payloads, self.compute_chunk))
 
 
-def run_chunk(cache: ItemCache, keys: Sequence[str], payloads: Sequence[Any], work: Work) -> Iterator[Item]:
-    """Items in order. What the cache has by now is not computed; the rest is stored as soon as it is computed.
+def run_chunk(
+    cache: ItemCache, keys: Sequence[str], payloads: Sequence[Any], compute_chunk: ChunkFunction
+) -> Iterator[Item]:
+    """The items of one chunk in order, from the cache as far as it holds them. New items are stored immediately.
 
-    So a chunk that is done again after a worker's death repeats no finished item.
+    So a chunk that is computed again after the death of a worker repeats no finished item.
     """
-    found = [cache.get(key) for key in keys]
-    missing = [payload for payload, item in zip(payloads, found, strict=True) if item is None]
-    fresh = iter(work(missing)) if missing else iter(())
-    for key, item in zip(keys, found, strict=True):
+    cached = [cache.get(key) for key in keys]
+    missing = [payload for payload, item in zip(payloads, cached, strict=True) if item is None]
+    computed = iter(compute_chunk(missing)) if missing else iter(())
+    for key, item in zip(keys, cached, strict=True):
         if item is None:
-            item = next(fresh, None)
+            item = next(computed, None)
             if item is None:
-                raise ValueError(f"the work gave fewer than {len(missing)} items for {len(missing)} payloads")
+                raise ValueError(f"the chunk function gave fewer than {len(missing)} items for {len(missing)} payloads")
             cache.put(key, item)
         yield item
 
 
 def cores() -> int:
-    """Processor cores that this process may use, by its affinity and its container's quota."""
+    """Number of processor cores that this process may use, by its affinity and the quota of its container."""
     return int(cpu_count())
 
 
 @contextmanager
 def local_pool(workers: int, job: Job) -> Iterator[Pool]:
-    """Processes on this machine, of one thread each; they end with the block, whatever they do."""
+    """Local processes with one thread each. They end with the block, whatever they do."""
     job.cache.create()
     pool = _LocalPool(workers, job)
     try:
@@ -91,7 +106,7 @@ def local_pool(workers: int, job: Job) -> Iterator[Pool]:
 
 
 class _LocalPool:
-    """By loky: the standard library's pool cannot end its workers, and may hang when one dies."""
+    """A pool by loky. The pool of the standard library cannot kill its workers, and may hang when a worker dies."""
 
     def __init__(self, workers: int, job: Job) -> None:
         self.workers = workers
@@ -99,15 +114,17 @@ class _LocalPool:
         self.executor = self._open()
 
     def submit(self, keys: Sequence[str], payloads: Sequence[Any]) -> Future[list[Item]]:
-        return self.executor.submit(_run, keys, payloads)
+        return self.executor.submit(_run_in_worker, keys, payloads)
 
     def restart(self) -> None:
         self.executor.shutdown(wait=True, kill_workers=True)
         self.executor = self._open()
 
     def _open(self) -> ProcessPoolExecutor:
-        job = (self._job, os.getpid())
-        return ProcessPoolExecutor(self.workers, timeout=None, env=ONE_THREAD, initializer=_start, initargs=job)
+        arguments = (self._job, os.getpid())
+        return ProcessPoolExecutor(
+            self.workers, timeout=None, env=ONE_THREAD, initializer=_start_worker, initargs=arguments
+        )
 
 
 # --- in a worker ---
@@ -115,8 +132,11 @@ class _LocalPool:
 _job: Job | None = None
 
 
-def _start(job: Job, parent: int) -> None:
-    """Take the job, once; leave Ctrl-C, which reaches the whole group, to the main process; end with that process."""
+def _start_worker(job: Job, parent: int) -> None:
+    """Keep the job, ignore SIGINT, and end when the main process ends.
+
+    Ctrl-C sends SIGINT to the whole process group. The main process handles it.
+    """
     global _job
     _job = job
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -124,14 +144,18 @@ def _start(job: Job, parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A worker holds both ends of the queue that it reads, so it would wait for ever after a kill -9 of the parent."""
+    """End this process when the parent ends.
+
+    Without this, a worker would wait for ever after a kill -9 of the parent, because it holds both ends of the queue
+    that it reads.
+    """
     with suppress(psutil.NoSuchProcess):
         psutil.Process(parent).wait()
     os._exit(1)
 
 
-def _run(keys: Sequence[str], payloads: Sequence[Any]) -> list[Item]:
-    assert _job is not None  # the initializer came first
+def _run_in_worker(keys: Sequence[str], payloads: Sequence[Any]) -> list[Item]:
+    assert _job is not None  # the initializer has run
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     return _job.run(keys, payloads)

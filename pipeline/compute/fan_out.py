@@ -1,8 +1,8 @@
-"""Per-image work in this process, in several, or on a Dask cluster: the same items in the same order from each.
+"""Computes the items of many images: in this process, in local processes, or on a Dask cluster.
 
-What has been computed is found in the item cache; the rest goes a chunk at a time through a
-`concurrent.futures.Executor`. At most two chunks a worker are under way, so memory does not grow with the number of
-images.
+The items and their order do not depend on the executor. Items that the item cache holds are read from it. The missing
+items are computed in chunks. At most two chunks per worker are submitted at a time, so memory does not grow with the
+number of images.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.compute.executors import Answer, Job, Pool, Work, cores, local_pool, run_chunk
+from pipeline.compute.executors import ChunkFunction, Job, PendingItems, Pool, cores, local_pool, run_chunk
 from pipeline.project.params import ComputeConfig
 from stages.item_cache import Item, ItemCache
 from stages.types import UserError
 
-FEW_CHUNKS = 4
-"""Fewer missing items than this many chunks are computed here: a worker takes seconds to start."""
-AHEAD = 2
-"""Chunks a worker: the one that it computes and the one that lies ready."""
-DEATHS = 3
-"""So many deaths of workers in a row, without one item more in the cache, and we give up."""
+MIN_CHUNKS_FOR_WORKERS = 4
+"""If fewer than this many chunks are missing, they are computed in this process, because workers take seconds to
+start."""
+CHUNKS_PER_WORKER = 2
+"""Submitted chunks per worker: one that it computes, and one that waits."""
+MAX_DEATHS = 3
+"""The stage fails after this many deaths of workers in a row without a new item in the cache."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A few images whose items are missing."""
+    """Some images whose items are missing."""
 
     positions: Sequence[int]
-    """Their places in the stage's order."""
+    """Their positions in the order of the stage."""
     keys: Sequence[str]
 
 
@@ -42,49 +43,58 @@ def fan_out(
     compute: ComputeConfig,
     cache: ItemCache,
     keys: Sequence[str],
-    payload: Callable[[int], Any],
-    work: Work,
-    chunk: int,
+    read_payload: Callable[[int], Any],
+    compute_chunk: ChunkFunction,
+    chunk_size: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Item]:
-    """Items of all keys, in order; missing ones are computed where `compute.executor` says, and kept in the cache.
+    """The items of all keys, in order. Missing items are computed by `compute.executor` and stored in the cache.
 
     Args:
-        payload: what `work` needs of the image at a place in `keys`, say its file's bytes; called when it is needed,
-            and again where a worker died.
-        work: picklable; computes the items of some payloads. It travels to each worker once, so heavy state (a network)
-            belongs into a `functools.cached_property`. It must give the same bytes whatever payloads are beside.
-        chunk: most images that `work` gets at a time.
-        progress: called with the number of items that are done.
+        compute: section `compute` of params.yaml.
+        cache: the item cache.
+        keys: key of each item.
+        read_payload: position in `keys` -> what `compute_chunk` needs of this image, for example the bytes of its file.
+            It is called when the payload is needed, and again after a worker has died.
+        compute_chunk: payloads -> items. It must be picklable, and an item must have the same bytes whatever other
+            payloads there are. It is sent to each worker once, so put heavy state (a network) into a
+            `functools.cached_property`.
+        chunk_size: largest number of payloads in a call of `compute_chunk`.
+        progress: is called with the number of items that are done.
 
     Raises:
-        UserError: workers cannot be reached, or die again and again; and whatever `work` raises.
+        UserError: no worker can be reached, or workers die again and again. Exceptions of `compute_chunk` are raised
+            too.
     """
-    absent = _absent(cache, keys)
-    if not absent or (pool := _pool(compute, Job(cache, work), len(absent), chunk)) is None:
-        fresh = _here(cache, keys, payload, work, absent, chunk)
-        yield from _all(cache, keys, absent, fresh, payload, work, progress)
+    missing = _missing_positions(cache, keys)
+    opening = _choose_pool(compute, Job(cache, compute_chunk), len(missing), chunk_size) if missing else None
+    if opening is None:
+        computed = _compute_here(cache, keys, read_payload, compute_chunk, missing, chunk_size)
+        yield from _merge(cache, keys, missing, computed, read_payload, compute_chunk, progress)
         return
-    with pool as opened:
-        size = min(chunk, math.ceil(len(absent) / (AHEAD * opened.workers)))  # so that every worker gets its share
-        parts = [absent[start : start + size] for start in range(0, len(absent), size)]
+    with opening as pool:
+        # smaller chunks than allowed, if otherwise some workers would get no chunk
+        size = min(chunk_size, math.ceil(len(missing) / (CHUNKS_PER_WORKER * pool.workers)))
+        parts = [missing[start : start + size] for start in range(0, len(missing), size)]
         chunks = deque(Chunk(part, [keys[i] for i in part]) for part in parts)
-        fresh = _in_order(opened, chunks, payload, cache)
-        yield from _all(cache, keys, absent, fresh, payload, work, progress)
+        computed = _compute_in_pool(pool, chunks, read_payload, cache)
+        yield from _merge(cache, keys, missing, computed, read_payload, compute_chunk, progress)
 
 
-def _absent(cache: ItemCache, keys: Sequence[str]) -> list[int]:
-    """Where in `keys` something is to be computed: the first place of each key that the cache lacks."""
+def _missing_positions(cache: ItemCache, keys: Sequence[str]) -> list[int]:
+    """The first position of each key that the cache lacks."""
     first: dict[str, int] = {}
     for i, key in enumerate(keys):
         first.setdefault(key, i)
     return [i for key, i in first.items() if not cache.has(key)]
 
 
-def _pool(compute: ComputeConfig, job: Job, missing: int, chunk: int) -> AbstractContextManager[Pool] | None:
-    """What `compute.executor` names, or None for this process."""
+def _choose_pool(
+    compute: ComputeConfig, job: Job, missing: int, chunk_size: int
+) -> AbstractContextManager[Pool] | None:
+    """The pool that `compute.executor` names, or None to compute in this process."""
     kind, _, rest = compute.executor.partition(":")
-    if missing < FEW_CHUNKS * chunk or kind == "serial":
+    if missing < MIN_CHUNKS_FOR_WORKERS * chunk_size or kind == "serial":
         return None
     if kind == "dask":
         from pipeline.compute.dask_pool import dask_pool
@@ -96,25 +106,25 @@ def _pool(compute: ComputeConfig, job: Job, missing: int, chunk: int) -> Abstrac
 
         if count == 1 or device_named(compute.device) == "cuda":
             return None
-    return local_pool(min(count, math.ceil(missing / chunk)), job)
+    return local_pool(min(count, math.ceil(missing / chunk_size)), job)
 
 
-def _all(
+def _merge(
     cache: ItemCache,
     keys: Sequence[str],
-    absent: Sequence[int],
-    fresh: Iterator[Item],
-    payload: Callable[[int], Any],
-    work: Work,
+    missing: Sequence[int],
+    computed: Iterator[Item],
+    read_payload: Callable[[int], Any],
+    compute_chunk: ChunkFunction,
     progress: Callable[[int], None],
 ) -> Iterator[Item]:
-    """Items in order: those of `absent` from `fresh`, the others from the cache."""
-    new = set(absent)
+    """All items in order: those of the positions `missing` from `computed`, all others from the cache."""
+    new = set(missing)
     for i, key in enumerate(keys):
-        item = next(fresh) if i in new else cache.get(key)
-        if item is None:  # damaged, or dropped by another run since we looked
+        item = next(computed) if i in new else cache.get(key)
+        if item is None:  # damaged, or deleted by another run in the meantime
             new.add(i)
-            (item,) = run_chunk(cache, [key], [payload(i)], work)
+            (item,) = run_chunk(cache, [key], [read_payload(i)], compute_chunk)
         elif i in new and not cache.has(key):  # from a worker that does not share the cache
             cache.put(key, item)
         cache.counts.computed += i in new
@@ -123,45 +133,55 @@ def _all(
         yield item
 
 
-def _here(
-    cache: ItemCache, keys: Sequence[str], payload: Callable[[int], Any], work: Work, absent: Sequence[int], chunk: int
+def _compute_here(
+    cache: ItemCache,
+    keys: Sequence[str],
+    read_payload: Callable[[int], Any],
+    compute_chunk: ChunkFunction,
+    missing: Sequence[int],
+    chunk_size: int,
 ) -> Iterator[Item]:
-    """Items of the places `absent`, computed in this process."""
-    for start in range(0, len(absent), chunk):
-        part = absent[start : start + chunk]
-        yield from run_chunk(cache, [keys[i] for i in part], [payload(i) for i in part], work)
+    """The items of the positions `missing`, computed in this process."""
+    for start in range(0, len(missing), chunk_size):
+        part = missing[start : start + chunk_size]
+        yield from run_chunk(cache, [keys[i] for i in part], [read_payload(i) for i in part], compute_chunk)
 
 
-def _in_order(pool: Pool, waiting: deque[Chunk], payload: Callable[[int], Any], cache: ItemCache) -> Iterator[Item]:
-    """Items of the chunks, in order. When workers die, what was under way is done again by new ones."""
-    sent: deque[tuple[Chunk, Answer]] = deque()
+def _compute_in_pool(
+    pool: Pool, waiting: deque[Chunk], read_payload: Callable[[int], Any], cache: ItemCache
+) -> Iterator[Item]:
+    """The items of all chunks, in order. If workers die, new workers compute the submitted chunks again."""
+    submitted: deque[tuple[Chunk, PendingItems]] = deque()
     deaths, stored = 0, 0
-    while waiting or sent:
+    while waiting or submitted:
         try:
-            while waiting and len(sent) < AHEAD * pool.workers:
-                payloads = [payload(i) for i in waiting[0].positions]
-                sent.append((waiting[0], pool.submit(waiting[0].keys, payloads)))
+            while waiting and len(submitted) < CHUNKS_PER_WORKER * pool.workers:
+                payloads = [read_payload(i) for i in waiting[0].positions]
+                submitted.append((waiting[0], pool.submit(waiting[0].keys, payloads)))
                 waiting.popleft()
-            items = sent[0][1].result()
+            items = submitted[0][1].result()
         except BrokenExecutor as fault:
-            waiting.extendleft(chunk for chunk, _ in reversed(sent))
-            before, stored = stored, sum(cache.has(key) for chunk, _ in sent for key in chunk.keys)
-            deaths = 1 if stored > before else deaths + 1
-            if deaths >= DEATHS:
-                raise _given_up([chunk for chunk, _ in sent], cache, fault) from fault
-            sent.clear()
+            waiting.extendleft(chunk for chunk, _ in reversed(submitted))
+            stored_before, stored = stored, sum(cache.has(key) for chunk, _ in submitted for key in chunk.keys)
+            deaths = 1 if stored > stored_before else deaths + 1
+            if deaths >= MAX_DEATHS:
+                raise _death_error([chunk for chunk, _ in submitted], cache, fault) from fault
+            submitted.clear()
             pool.restart()
             continue
-        sent.popleft()
+        submitted.popleft()
         deaths, stored = 0, 0
         yield from items
 
 
-def _given_up(sent: Iterable[Chunk], cache: ItemCache, fault: BrokenExecutor) -> UserError:
-    places = [i + 1 for chunk in sent for i, key in zip(chunk.positions, chunk.keys, strict=True) if not cache.has(key)]
-    where = f"at one of the images {min(places)} to {max(places)} of this stage" if places else "as it started"
-    code = re.search(r"exit codes of the workers are \{(.*)\}", str(fault))
+def _death_error(submitted: Iterable[Chunk], cache: ItemCache, fault: BrokenExecutor) -> UserError:
+    """Says between which images the workers died, numbered from 1, and with which exit codes."""
+    numbers = [
+        i + 1 for chunk in submitted for i, key in zip(chunk.positions, chunk.keys, strict=True) if not cache.has(key)
+    ]
+    where = f"at one of the images {min(numbers)} to {max(numbers)} of this stage" if numbers else "at the start"
+    codes = re.search(r"exit codes of the workers are \{(.*)\}", str(fault))
     return UserError(
-        f"a worker process died {DEATHS} times in a row {where}{f' ({code[1]})' if code else ''}; if memory ran out, "
-        "use fewer (`compute.executor: processes:1`); `compute.executor: serial` helps to find the image"
+        f"a worker process died {MAX_DEATHS} times in a row {where}{f' ({codes[1]})' if codes else ''}. If memory ran "
+        "out, use fewer workers (`compute.executor: processes:1`). To find the image, use `compute.executor: serial`"
     )

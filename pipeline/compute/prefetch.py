@@ -1,4 +1,4 @@
-"""Makes the next thing while the one before is used."""
+"""Computes the next element of an iterator while the caller uses the present one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ T = TypeVar("T")
 
 
 def prefetch(source: Iterator[T]) -> Iterator[T]:
-    """The same in the same order, each made in a thread while the one before is used: at most one lies ready."""
+    """The elements of `source` in the same order, each computed in a thread while the caller uses the one before.
+
+    At most one element is computed ahead.
+    """
     end = object()
     with ThreadPoolExecutor(1) as thread:
-        coming: Future[Any] = thread.submit(next, source, end)
-        while (made := coming.result()) is not end:
-            coming = thread.submit(next, source, end)
-            yield made
+        following: Future[Any] = thread.submit(next, source, end)
+        while (element := following.result()) is not end:
+            following = thread.submit(next, source, end)
+            yield element

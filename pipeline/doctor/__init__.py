@@ -1,1 +1,1 @@
-"""`burnish doctor`: what is wrong with this machine or project, and how to mend it."""
+"""`burnish doctor`: looks for faults of the machine, the installation and the project, and says how to fix them."""

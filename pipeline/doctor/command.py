@@ -1,4 +1,4 @@
-"""`burnish doctor`: what this machine and this set-up look like, and how to mend what is wrong (it mends nothing)."""
+"""Runs all checks of `burnish doctor` and prints their findings. It repairs nothing."""
 
 from __future__ import annotations
 
@@ -8,54 +8,55 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.doctor import checks as checks
-from pipeline.doctor import project as project
-from pipeline.doctor.checks import Level, Row
+from pipeline.doctor import checks, project
+from pipeline.doctor.checks import Finding, Level
 from pipeline.project import exit_codes
 from pipeline.show.console import stdout_console
 
 STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "fault": "bold red"}
 
-CHECKS: tuple[tuple[str, Callable[[Path], Iterable[Row]]], ...] = (
-    ("python", checks.python),
-    ("packages", checks.packages),
-    ("torch", checks.torch_device),
-    ("machine", checks.machine),
-    ("disk", checks.disk),
-    ("weights and images", checks.data_packages),
-    ("git", project.git),
-    ("dvc", project.dvc),
-    ("parameters", project.parameters),
-    ("locks", project.locks),
-    ("prefect", project.prefect),
+CHECKS: tuple[tuple[str, Callable[[Path], Iterable[Finding]]], ...] = (
+    ("python", checks.check_python),
+    ("packages", checks.check_packages),
+    ("torch", checks.check_torch_device),
+    ("machine", checks.check_machine),
+    ("disk", checks.check_disk),
+    ("weights and images", checks.check_data_packages),
+    ("git", project.check_git),
+    ("dvc", project.check_dvc),
+    ("parameters", project.check_parameters),
+    ("locks", project.check_locks),
+    ("prefect", project.check_prefect),
 )
 
 
-def examine(root: Path) -> list[Row]:
-    """All rows. A check that itself breaks is a fault like any other: no traceback, and the others still run."""
-    rows: list[Row] = []
+def run_checks(root: Path) -> list[Finding]:
+    """The findings of all checks. A check that raises an exception gives a fault, and the next checks still run."""
+    findings: list[Finding] = []
     for name, check in CHECKS:
         try:
-            rows += check(root)
+            findings += check(root)
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            rows.append(Row(name, "fault", f"{type(error).__name__}: {said}", "install anew: make clean setup"))
-    return rows
+            message = " ".join(str(error).split())[:300]
+            findings.append(
+                Finding(name, "fault", f"{type(error).__name__}: {message}", "install again: make clean setup")
+            )
+    return findings
 
 
 def run_doctor(root: Path) -> int:
-    """Print the rows; return the exit code, 1 where one of them is a fault."""
-    rows = examine(root)
+    """Print all findings, and return the exit code: 1 if one of them is a fault, else 0."""
+    findings = run_checks(root)
     table = Table(box=None, pad_edge=False)
     for column in ("check", "", "found"):
         table.add_column(column, overflow="fold")
-    for row in rows:
-        found = Text(row.found)
-        if row.fix:
-            found.append(f"\nfix: {row.fix}", style=STYLES[row.level])
-        table.add_row(row.check, Text(row.level, style=STYLES[row.level]), found)
+    for finding in findings:
+        details = Text(finding.details)
+        if finding.fix:
+            details.append(f"\nfix: {finding.fix}", style=STYLES[finding.level])
+        table.add_row(finding.check, Text(finding.level, style=STYLES[finding.level]), details)
     stdout_console().print(table)
-    faults = sum(row.level == "fault" for row in rows)
-    warnings = sum(row.level == "warn" for row in rows)
+    faults = sum(finding.level == "fault" for finding in findings)
+    warnings = sum(finding.level == "warn" for finding in findings)
     print(f"\nfaults: {faults}, warnings: {warnings}")
     return exit_codes.FAILED if faults else exit_codes.OK

@@ -1,1 +1,1 @@
-"""`burnish export --onnx`: detectors, and what makes their features, as ONNX files."""
+"""`burnish export --onnx`: detectors, and the backbone and denoiser whose features they read, as ONNX files."""

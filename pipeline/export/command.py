@@ -1,4 +1,4 @@
-"""Which files are wanted, and what is said of them."""
+"""Which categories and detectors are exported, and what is reported if one fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.project.params import Params
 from stages.types import UserError
 
 TOLERANCE = 1e-3
-"""Largest difference, as a share of how far scores, maps and features spread over the images that are compared."""
+"""Largest difference, as a share of the spread of scores, maps or features over the compared images."""
 
 
 def export(
@@ -20,45 +20,52 @@ def export(
     out: Path | None = None,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """OUT/CATEGORY/NAME.onnx and NAME.json of the chosen categories and detectors; none chosen: all, `fused` too.
-    Where one of them reads features, OUT/backbone.onnx and backbone.json, which make them.
+    """Write OUT/CATEGORY/NAME.onnx and NAME.json of the chosen categories and detectors.
 
-    `out`: None for data/export.
+    If a detector reads features, OUT/backbone.onnx and backbone.json are written too; they compute the features.
+    Whatever differs by more than the tolerance is not written, and an older file of its name is removed.
 
-    What differs by more than the tolerance leaves no file, an older one of its name neither.
+    Args:
+        categories, detectors: none chosen: all, including `fused`.
+        out: output folder; None: data/export.
+        tolerance: see TOLERANCE.
 
     Raises:
-        UserError: an unknown name, a stage that has not run, or, once all are done, those beyond the tolerance.
+        UserError: a name is unknown, a stage has not run, or an export differs by more than the tolerance; the last is
+            raised after all exports.
     """
     from pipeline.export.backbone import export_backbone
     from pipeline.export.detectors import export_detector
 
-    categories = _chosen("category", categories, params.data.categories)
-    detectors = _chosen("detector", detectors, params.scored_detectors)
-    out, faults, reads = out or paths.DATA / "export", list[str | None](), False
+    categories = _select("category", categories, params.data.categories)
+    detectors = _select("detector", detectors, params.scored_detectors)
+    out = out or paths.DATA / "export"
+    errors: list[str] = []
+    any_reads_features = False
     for category in categories:
         for name in detectors:
             try:
-                fault, features = export_detector(params, category, name, out / category, tolerance)
+                outcome = export_detector(params, category, name, out / category, tolerance)
             except FileNotFoundError as error:
-                raise _has_not_run(f"{category} {name}", error) from error
-            faults.append(fault)
-            reads |= features
-    if reads:
+                raise _missing_file(f"{category} {name}", error) from error
+            errors += [outcome.error] if outcome.error else []
+            any_reads_features |= outcome.reads_features
+    if any_reads_features:
         try:
-            faults.append(export_backbone(params, categories[0], out, tolerance))
+            backbone_error = export_backbone(params, categories[0], out, tolerance)
         except FileNotFoundError as error:
-            raise _has_not_run("backbone", error) from error
-    if any(faults):
-        raise UserError("; ".join(filter(None, faults)))
+            raise _missing_file("backbone", error) from error
+        errors += [backbone_error] if backbone_error else []
+    if errors:
+        raise UserError("; ".join(errors))
 
 
-def _chosen(what: str, given: Sequence[str], known: Sequence[str]) -> Sequence[str]:
-    for name in given:
+def _select(what: str, chosen: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    for name in chosen:
         if name not in known:
             raise UserError(f"unknown {what} {name!r}; params.yaml has {', '.join(known)}")
-    return given or known
+    return chosen or known
 
 
-def _has_not_run(what: str, error: FileNotFoundError) -> UserError:
+def _missing_file(what: str, error: FileNotFoundError) -> UserError:
     return UserError(f"{what}: {error.filename or error} is missing; run `burnish run` first")

@@ -1,4 +1,4 @@
-"""Images read a chunk at a time beside the models' work, and judged a batch at a time, as large as memory allows."""
+"""Read images in chunks while the models work, and score them in batches as large as memory allows."""
 
 from __future__ import annotations
 
@@ -12,32 +12,41 @@ from numpy.typing import NDArray
 
 from pipeline.compute.executors import cores
 from pipeline.compute.prefetch import prefetch
-from pipeline.judge.images import Opened, read
+from pipeline.judge.images import LoadedImage, load_image
 from pipeline.project.faults import out_of_memory
 from stages.download.config import DataConfig
 from stages.types import ScoreMap, UserError
 
 
-class Judge(Protocol):
+class Predictor(Protocol):
     """See `pipeline.judge.models.Models`."""
 
-    def judge(self, ids: Sequence[str], images: dict[int, NDArray[np.uint8]]) -> list[dict[str, ScoreMap]]: ...
+    def predict(self, ids: Sequence[str], images: dict[int, NDArray[np.uint8]]) -> list[dict[str, ScoreMap]]: ...
 
-    def at_most(self, images: int) -> None: ...
+    def limit_batch(self, images: int) -> None: ...
 
 
 @dataclass
-class Batch:
-    """How many images go through the models together."""
+class BatchSize:
+    """How many images the models score together."""
 
     size: int
     on_halved: Callable[[int], None]
     """Called with the new size."""
 
     def halve(self, memory: str) -> None:
-        """Raises UserError where there is nothing to halve."""
+        """
+        Args:
+            memory: what failed, for the message.
+
+        Raises:
+            UserError: the size is 1 already.
+        """
         if self.size == 1:
-            raise UserError(f"out of memory with one image at once ({memory}): free some, or choose fewer --detector")
+            raise UserError(
+                f"out of memory even with one image at a time ({memory}): free memory, or run fewer detectors with "
+                "--detector"
+            )
         self.size //= 2
         self.on_halved(self.size)
 
@@ -45,68 +54,72 @@ class Batch:
 TOO_LARGE = "its pixels do not fit into memory"
 
 
-def opened(paths: Sequence[str], sides: Iterable[int], data: DataConfig, batch: Batch) -> Iterator[list[Opened]]:
-    """Images in order, in chunks of the batch's size; threads read the next chunk while one is used.
+def read_images(
+    paths: Sequence[str], sides: Iterable[int], data: DataConfig, batch: BatchSize
+) -> Iterator[list[LoadedImage]]:
+    """Load images in order, in chunks of the batch size. Threads read the next chunk while the current one is used.
 
-    Where memory does not do for several at once, they are read one after the other.
+    If memory does not suffice for a chunk, its images are loaded one after the other.
     """
-    wanted = tuple(sides)
+    sides = tuple(sides)
 
-    def alone(path: str) -> Opened:
+    def load_alone(path: str) -> LoadedImage:
         try:
-            return read(path, wanted, data)
+            return load_image(path, sides, data)
         except MemoryError:
-            return Opened(path, fault=TOO_LARGE)
+            return LoadedImage(path, fault=TOO_LARGE)
 
-    def chunks(pool: ThreadPoolExecutor) -> Iterator[list[Opened]]:
+    def chunks(pool: ThreadPoolExecutor) -> Iterator[list[LoadedImage]]:
         start = 0
         while start < len(paths):
             part = paths[start : start + batch.size]
             start += len(part)
             try:
-                yield list(pool.map(lambda path: read(path, wanted, data), part))
+                yield list(pool.map(lambda path: load_image(path, sides, data), part))
             except MemoryError:
-                yield [alone(path) for path in part]
+                yield [load_alone(path) for path in part]
 
     with ThreadPoolExecutor(cores()) as pool:
         yield from prefetch(chunks(pool))
 
 
-def judged(
-    models: Judge, chunks: Iterable[list[Opened]], batch: Batch
-) -> Iterator[tuple[Opened, dict[str, ScoreMap] | None]]:
-    """Each image with its score maps by detector; None where it could not be read.
+def predict_images(
+    models: Predictor, chunks: Iterable[list[LoadedImage]], batch: BatchSize
+) -> Iterator[tuple[LoadedImage, dict[str, ScoreMap] | None]]:
+    """Each image with its score maps by detector; None for an unreadable image.
 
     Raises:
-        UserError: memory does not even do for one image.
+        UserError: memory does not suffice for a single image.
     """
     for chunk in chunks:
-        maps = _in_batches(models, [image for image in chunk if not image.fault], batch)
+        maps = _predict_in_batches(models, [image for image in chunk if not image.fault], batch)
         for image in chunk:
             yield image, None if image.fault else next(maps)
 
 
-def _in_batches(models: Judge, images: Sequence[Opened], batch: Batch) -> Iterator[dict[str, ScoreMap]]:
+def _predict_in_batches(
+    models: Predictor, images: Sequence[LoadedImage], batch: BatchSize
+) -> Iterator[dict[str, ScoreMap]]:
     done = 0
     while done < len(images):
         part, memory = images[done : done + batch.size], ""
         try:
             squares = {side: np.stack([image.squares[side] for image in part]) for side in part[0].squares}
-            found = models.judge([image.sha256 for image in part], squares)
+            maps = models.predict([image.sha256 for image in part], squares)
         except Exception as fault:
             if not out_of_memory(fault):
                 raise
             memory = " ".join(str(fault).split())[:200] or type(fault).__name__
-        if memory:  # not above, where the exception still holds on to what filled the memory
-            _release()
+        if memory:  # outside `except`, because there the exception keeps alive what filled the memory
+            _empty_gpu_cache()
             batch.halve(memory)
-            models.at_most(batch.size)
+            models.limit_batch(batch.size)
             continue
-        yield from found
+        yield from maps
         done += len(part)
 
 
-def _release() -> None:
+def _empty_gpu_cache() -> None:
     import torch
 
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Which images are meant, and each of them read once: bytes, digest, pixels at the sides that the models need."""
+"""Find the images that the user named, and load each once: bytes, digest, and pixels at the sizes of the models."""
 
 from __future__ import annotations
 
@@ -25,81 +25,91 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Opened:
-    """An image file."""
+class LoadedImage:
+    """An image file, or the reason why it cannot be used."""
 
     path: str
     sha256: str = ""
     width: int = 0
     height: int = 0
-    """In pixels, upright, before it is resized."""
+    """In pixels, upright, before resizing."""
     mode: str = ""
-    """Of the file's own pixels, as `mode_of` names it."""
+    """Pixel format of the file, as `mode_of` names it."""
     squares: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
-    """(S, S, 3) by side S."""
+    """Side S -> pixels (S, S, 3)."""
     fault: str = ""
-    """Why it cannot be used; all else but the path is empty then."""
+    """Why the file cannot be used; then all other fields but `path` are empty."""
 
 
-def named(arguments: Sequence[str], left_out: Path) -> tuple[list[str], list[str]]:
-    """Paths of the images that arguments name, each once, in order; and the arguments that name none.
+def resolve_paths(arguments: Sequence[str], excluded: Path) -> tuple[list[str], list[str]]:
+    """Paths of the images that arguments name, each once, in order; and the arguments that name no image.
 
-    A file is taken whatever its ending; of folders (at any depth) and globs, those with an image's ending. `-` stands
-    for the arguments that stand on standard input, one a line, or separated by NUL.
+    A file is taken whatever its suffix. Of folders (at any depth) and globs, the files with the suffix of an image are
+    taken. `-` stands for the arguments on standard input, one per line or separated by NUL.
 
     Args:
-        left_out: a folder whose images are not meant: pictures made here.
+        excluded: a folder whose images are left out: the overlays of an earlier run.
     """
-    found: dict[str, str] = {}
-    nothing = []
-    hidden = os.path.realpath(left_out) + os.sep
+    by_real_path: dict[str, str] = {}
+    unmatched = []
+    excluded_prefix = os.path.realpath(excluded) + os.sep
     for argument in _with_stdin(arguments):
-        paths = list(_paths(argument))
+        paths = list(_image_paths(argument))
         for path in paths:
-            real = os.path.realpath(path)
-            if not real.startswith(hidden):
-                found.setdefault(real, path)
+            real_path = os.path.realpath(path)
+            if not real_path.startswith(excluded_prefix):
+                by_real_path.setdefault(real_path, path)
         if not paths:
-            nothing.append(argument)
-    return list(found.values()), nothing
+            unmatched.append(argument)
+    return list(by_real_path.values()), unmatched
 
 
 def _with_stdin(arguments: Iterable[str]) -> Iterator[str]:
     for argument in arguments:
         if argument == STDIN:
-            given = os.fsdecode(sys.stdin.buffer.read())
-            yield from (line for line in given.split("\0" if "\0" in given else "\n") if line.strip())
+            text = os.fsdecode(sys.stdin.buffer.read())
+            yield from (line for line in text.split("\0" if "\0" in text else "\n") if line.strip())
         else:
             yield argument
 
 
-def _paths(argument: str) -> Iterator[str]:
+def _image_paths(argument: str) -> Iterator[str]:
     if is_folder(Path(argument)):
         yield from (os.path.join(argument, inner) for inner in sorted(images_below(Path(argument))))  # noqa: PTH118
     elif not os.path.lexists(argument) and glob.has_magic(argument):
         for path in sorted(glob.iglob(argument, recursive=True)):  # noqa: PTH207
             if is_folder(Path(path)):
-                yield from _paths(path)
+                yield from _image_paths(path)
             elif is_image(path):
                 yield path
     else:
         yield argument
 
 
-def read(path: str, sides: Iterable[int], data: DataConfig) -> Opened:
-    """The image as in training: same limits, same way to RGB, same resizing. Never raises for what a file holds.
+def displayable_path(path: str) -> str:
+    """A path as valid text, also if its bytes are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def load_image(path: str, sides: Iterable[int], data: DataConfig) -> LoadedImage:
+    """Load an image as in training: same limits, same conversion to RGB, same resizing.
+
+    What is wrong with the file is returned as `fault`, never raised.
+
+    Args:
+        sides: sides in pixels of the squares to resize it to.
 
     Raises:
-        MemoryError: there is not enough for its pixels.
+        MemoryError: its pixels do not fit into memory.
     """
     try:
         content, _ = read_unchanged(Path(path), max_bytes_for(data.max_pixels))
         image = decode(content, min_side=data.min_side, max_pixels=data.max_pixels)
     except ImageFault as fault:
-        return Opened(path, fault=str(fault))
+        return LoadedImage(path, fault=str(fault))
     with Image.open(io.BytesIO(content)) as file:
         mode = mode_of(file)
-    return Opened(
+    return LoadedImage(
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),
         width=image.width,
@@ -109,13 +119,17 @@ def read(path: str, sides: Iterable[int], data: DataConfig) -> Opened:
     )
 
 
-def note_on(image: Opened, training: Mapping[str, Any]) -> str:
-    """In what the file differs from the training images of its category (`training_images` in bundle.json)."""
-    found = []
+def describe_differences(image: LoadedImage, training_images: Mapping[str, Any]) -> str:
+    """How a file differs from the training images of its category; empty if it does not.
+
+    Args:
+        training_images: of this category, as in bundle.json.
+    """
+    differences = []
     for name, value in (("width", image.width), ("height", image.height)):
-        low, high = training[name]
+        low, high = training_images[name]
         if not low <= value <= high:
-            found.append(f"{name} {value}, in training {low if low == high else f'{low} to {high}'}")
-    if image.mode not in training["modes"]:
-        found.append(f"mode {image.mode}, in training {' '.join(training['modes'])}")
-    return "; ".join(found)
+            differences.append(f"{name} {value}, in training {low if low == high else f'{low} to {high}'}")
+    if image.mode not in training_images["modes"]:
+        differences.append(f"mode {image.mode}, in training {' '.join(training_images['modes'])}")
+    return "; ".join(differences)

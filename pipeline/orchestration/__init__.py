@@ -1,1 +1,5 @@
-"""Runs the stages of dvc.yaml: graph, flow, stage processes, server, locks; knows DVC's API and Prefect."""
+"""`burnish run`: runs the stages of dvc.yaml, each as a process, in an order that DVC gives.
+
+The graph comes from DVC (`graph`), `run_state` keeps the state of one run, Prefect submits the stages (`flow`), and
+`processes` runs each as `dvc repro --single-item`. `server` finds or starts the project's Prefect server.
+"""

@@ -1,7 +1,8 @@
-"""What a flow run shows on its page in Prefect: the stages, the metrics, how they differ from HEAD's, pictures.
+"""The artifacts of a flow run on its page in Prefect: stages, metrics, comparison with HEAD, ROC curves.
 
-All of it is Markdown: Prefect's page draws Mermaid charts, tables and pictures in `data:` addresses (its image artifact
-would print the whole address below the picture, and needs a web server of our own for any other).
+Every artifact is Markdown. Prefect's page renders Mermaid charts, tables, and pictures with a `data:` URL in it. The
+image artifact of Prefect would not do: it prints the whole `data:` URL below the picture, and any other URL would need
+a web server of our own.
 """
 
 from __future__ import annotations
@@ -13,101 +14,115 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
 from pipeline.orchestration.board import duration
-from pipeline.orchestration.graph import mermaid
-from pipeline.orchestration.work import Work
+from pipeline.orchestration.mermaid import mermaid
+from pipeline.orchestration.run_state import RunState
 from pipeline.project.paths import METRICS, PLOTS
 from pipeline.project.root import log_path
 from pipeline.show.tables import metrics_markdown
 from stages.types import UserError
 
 SCORE = "score"
-"""The stage that writes the metrics and the pictures."""
+"""The stage that writes the metrics and the plots."""
 LOG = "artifacts"
-"""Faults go to data/logs/artifacts.log."""
+"""The log is data/logs/artifacts.log."""
 
 
-def publish(work: Work) -> None:
-    """Show a run's results on its page; call it inside the flow. It never fails: a fault is one line in the log."""
-    makers: list[Callable[[Work], Iterator[tuple[str, str, str]]]] = [_stages]
-    if work.finished and SCORE in work.graph.order:
+class Artifact(NamedTuple):
+    """One artifact of a flow run."""
+
+    name: str
+    description: str
+    markdown: str
+
+
+def publish(run: RunState) -> None:
+    """Create the artifacts of a run. Call it inside the flow.
+
+    It raises no exception: the stages are done, so a fault is only written to the log.
+    """
+    makers: list[Callable[[RunState], Iterator[Artifact]]] = [_stages]
+    if run.finished and SCORE in run.graph.order:
         makers += [_metrics, _difference, _pictures]
     for make in makers:
-        if work.stopped:
+        if run.stopped:
             return
         try:
             from prefect.artifacts import create_markdown_artifact
 
-            for key, what, text in make(work):
-                create_markdown_artifact(text, key=_key(key), description=what)
-        except Exception as error:  # whatever it is: the stages are done, and that is what counts
-            note(work.root, f"{make.__name__.strip('_')} not shown in Prefect: {error!r}")
+            for artifact in make(run):
+                create_markdown_artifact(
+                    artifact.markdown, key=_artifact_key(artifact.name), description=artifact.description
+                )
+        except Exception as error:
+            log_fault(run.root, f"{make.__name__.strip('_')} not shown in Prefect: {error!r}")
             if isinstance(error, httpx.TransportError):
                 return
 
 
-def note(root: Path, words: str) -> None:
-    """One line in the log of this module, if that can be written."""
+def log_fault(root: Path, message: str) -> None:
+    """Append one line to data/logs/artifacts.log, if that is possible."""
     path = log_path(root, LOG)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.write(" ".join(words.split()) + "\n")
+            file.write(" ".join(message.split()) + "\n")
 
 
-def _stages(work: Work) -> Iterator[tuple[str, str, str]]:
-    """The graph, and how each stage ended."""
-    chart = f"```mermaid\n{mermaid(work.graph)}```"
+def _stages(run: RunState) -> Iterator[Artifact]:
+    """The graph, and a table of how each stage ended."""
+    chart = f"```mermaid\n{mermaid(run.graph)}```"
     lines = ["| stage | state | time | |", "| --- | --- | ---: | --- |"]
-    for stage, row in work.board.rows.items():
-        lines.append(f"| {_cell(stage)} | {row.state} | {duration(row)} | {_cell(row.note)} |")
-    yield "burnish-stages", "Stages, and how each ended", "\n".join([chart, "", *lines]) + "\n"
+    for stage, row in run.board.rows.items():
+        lines.append(f"| {_escape_cell(stage)} | {row.state} | {duration(row)} | {_escape_cell(row.note)} |")
+    yield Artifact("burnish-stages", "Stages, and how each ended", "\n".join([chart, "", *lines]) + "\n")
 
 
-def _metrics(work: Work) -> Iterator[tuple[str, str, str]]:
+def _metrics(run: RunState) -> Iterator[Artifact]:
     """The table that `burnish run` prints."""
-    metrics = _read(work.root)
+    metrics = _read_metrics(run.root)
     if metrics:
-        yield "burnish-metrics", "Metrics", metrics_markdown(metrics)
+        yield Artifact("burnish-metrics", "Metrics", metrics_markdown(metrics))
 
 
-def _difference(work: Work) -> Iterator[tuple[str, str, str]]:
-    """What `burnish diff` says of HEAD and the workspace."""
-    from pipeline.compare.diff import compare
-    from pipeline.compare.markdown import markdown
-    from pipeline.compare.sides import read_side
+def _difference(run: RunState) -> Iterator[Artifact]:
+    """The comparison of HEAD and the workspace by `burnish diff`."""
+    from pipeline.compare.diff import compare_sides
+    from pipeline.compare.markdown import diff_as_markdown
+    from pipeline.compare.read_side import read_side
 
     try:
-        text = markdown(compare(read_side(work.root, "HEAD"), read_side(work.root, None)))
+        text = diff_as_markdown(compare_sides(read_side(run.root, "HEAD"), read_side(run.root, None)))
     except UserError as error:
         text = f"No comparison with HEAD: {error}\n"
-    yield "burnish-diff", "Against HEAD", text
+    yield Artifact("burnish-diff", "Against HEAD", text)
 
 
-def _pictures(work: Work) -> Iterator[tuple[str, str, str]]:
-    """The ROC picture of each category."""
-    for category in _read(work.root):
-        path = work.root / PLOTS / f"{category}-roc.png"
+def _pictures(run: RunState) -> Iterator[Artifact]:
+    """The plot of the ROC curves of each category."""
+    for category in _read_metrics(run.root):
+        path = run.root / PLOTS / f"{category}-roc.png"
         if path.is_file():
             data = base64.b64encode(path.read_bytes()).decode("ascii")
-            yield f"burnish-roc-{category}", f"ROC curves of {category}", f"![ROC](data:image/png;base64,{data})\n"
+            markdown = f"![ROC](data:image/png;base64,{data})\n"
+            yield Artifact(f"burnish-roc-{category}", f"ROC curves of {category}", markdown)
 
 
-def _read(root: Path) -> dict[str, Any]:
-    """metrics.json; empty where there is none."""
+def _read_metrics(root: Path) -> dict[str, Any]:
+    """The content of metrics.json; empty if there is no such file."""
     path = root / METRICS
     return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
 
 
-def _key(name: str) -> str:
-    """Prefect takes lowercase letters, digits and dashes."""
+def _artifact_key(name: str) -> str:
+    """A key for Prefect: lowercase letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _cell(text: str) -> str:
-    """Plain text in a table of Markdown that may hold HTML."""
+def _escape_cell(text: str) -> str:
+    """Plain text as a cell of a Markdown table, without effect as Markdown or HTML."""
     return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("`", "\\`").replace("*", "\\*")

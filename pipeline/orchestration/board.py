@@ -1,4 +1,4 @@
-"""What a run shows: a live table on a terminal, else one plain line at each change of a stage's state."""
+"""Shows the state of each stage of a run: as a live table on a terminal, else as one line per change of state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.orchestration.processes import lines, tail
+from pipeline.orchestration.logs import read_tail, text_lines
 
 State = Literal["waiting", "cached", "running", "done", "failed", "skipped"]
 STYLES: dict[State, str] = {
@@ -29,25 +29,28 @@ STYLES: dict[State, str] = {
 
 
 @dataclass
-class Row:
-    """One stage."""
+class StageRow:
+    """The state of one stage."""
 
     state: State = "waiting"
     note: str = ""
-    """What the last column says; a running stage's log takes its place."""
+    """Text of the last column. For a running stage, the last line of its log is shown instead."""
     started: float | None = None
-    """time.monotonic() at its first start."""
+    """time.monotonic() when the stage first started."""
     seconds: float | None = None
-    """How long it took, once it ended."""
+    """Duration, if the stage has ended."""
     log: Path | None = None
-    """Where its output goes while it runs."""
+    """File that receives the output of the stage while it runs."""
 
 
 class Board:
-    """The stages of a run and their states. A context manager; `set` may be called from any thread."""
+    """The states of all stages of a run. A context manager. `set_state` may be called from any thread.
+
+    This base class shows nothing.
+    """
 
     def __init__(self, stages: Sequence[str]) -> None:
-        self.rows = {stage: Row() for stage in stages}
+        self.rows = {stage: StageRow() for stage in stages}
         self.title = ""
         self._lock = threading.RLock()
 
@@ -59,13 +62,13 @@ class Board:
     ) -> None:
         return None
 
-    def say(self, title: str) -> None:
-        """What goes on beside the stages; empty when nothing does."""
+    def set_title(self, title: str) -> None:
+        """Set the text that says what the run does apart from its stages. Empty: no text."""
         with self._lock:
             self.title = title
 
-    def set(self, stage: str, state: State, note: str = "", log: Path | None = None) -> None:
-        """Move a stage to a state. Its clock starts when it first runs and stops when it has ended."""
+    def set_state(self, stage: str, state: State, note: str = "", log: Path | None = None) -> None:
+        """Set the state of a stage. Its duration counts from its first start to its end, retries included."""
         with self._lock:
             row = self.rows[stage]
             now = time.monotonic()
@@ -74,33 +77,33 @@ class Board:
             if state in ("done", "failed", "cached") and row.started is not None:
                 row.seconds = now - row.started
             row.state, row.note, row.log = state, note, log
-            self._changed(stage, row)
+            self._show_change(stage, row)
 
-    def _changed(self, stage: str, row: Row) -> None:
-        """Show one row's change."""
+    def _show_change(self, stage: str, row: StageRow) -> None:
+        """Called after each change of a state."""
 
     def count(self, state: State) -> int:
-        """How many stages are in a state."""
+        """Number of stages in a state."""
         with self._lock:
             return sum(row.state == state for row in self.rows.values())
 
 
 class PlainBoard(Board):
-    """A line at each change of state: for logs, CI and pipes. No control characters."""
+    """Prints one line per change of state, without control characters: for logs, CI and pipes."""
 
-    def say(self, title: str) -> None:
-        super().say(title)
+    def set_title(self, title: str) -> None:
+        super().set_title(title)
         if title:
             print(title, flush=True)
 
-    def _changed(self, stage: str, row: Row) -> None:
+    def _show_change(self, stage: str, row: StageRow) -> None:
         width = max(map(len, self.rows))
-        words = f"{time.strftime('%H:%M:%S')}  {stage:<{width}}  {row.state:<7}  {duration(row):>8}  {row.note}"
-        print(words.rstrip(), flush=True)
+        line = f"{time.strftime('%H:%M:%S')}  {stage:<{width}}  {row.state:<7}  {duration(row):>8}  {row.note}"
+        print(line.rstrip(), flush=True)
 
 
 class LiveBoard(Board):
-    """A table that is drawn anew four times a second."""
+    """Shows a table that is updated four times per second."""
 
     def __init__(self, stages: Sequence[str], console: Console) -> None:
         super().__init__(stages)
@@ -119,11 +122,11 @@ class LiveBoard(Board):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.say("")
+        self.set_title("")
         self._live.stop()
 
     def table(self) -> Table:
-        """The table as things stand. A running stage shows the last line of its log."""
+        """The table of the present states. The row of a running stage ends with the last line of its log."""
         table = Table(box=None, pad_edge=False, expand=True, caption=self.title or None, caption_justify="left")
         table.add_column("stage", no_wrap=True)
         table.add_column("state", no_wrap=True, min_width=7)
@@ -131,21 +134,21 @@ class LiveBoard(Board):
         table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
         with self._lock:
             for stage, row in self.rows.items():
-                words = last_line(row.log) if row.state == "running" and row.log else ""
-                note = Text(words or row.note, style="red" if row.state == "failed" else "dim")
+                progress = last_message(row.log) if row.state == "running" and row.log else ""
+                note = Text(progress or row.note, style="red" if row.state == "failed" else "dim")
                 table.add_row(stage, Text(row.state, style=STYLES[row.state]), duration(row), note)
         return table
 
 
-def board_for(stages: Sequence[str], console: Console) -> Board:
-    """The table on a terminal that can move its cursor, else plain lines."""
+def make_board(stages: Sequence[str], console: Console) -> Board:
+    """A live table if the console is a terminal that can move its cursor, else plain lines."""
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveBoard(stages, console)
     return PlainBoard(stages)
 
 
-def duration(row: Row) -> str:
-    """`3.2 s`, `4:05`, `1:02:03`; empty for a stage that never started."""
+def duration(row: StageRow) -> str:
+    """`3.2 s`, `4:05`, `1:02:03`; empty if the stage has not started."""
     if row.seconds is not None:
         seconds = row.seconds
     elif row.started is not None and row.state == "running":
@@ -159,13 +162,13 @@ def duration(row: Row) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def last_line(log: Path) -> str:
-    """The latest line of a log, blank ones and DVC's own announcements left out; empty where there is none."""
+def last_message(log: Path) -> str:
+    """The last line of a log that is neither blank nor DVC's announcement of the stage; empty if there is none."""
     try:
-        found = lines(tail(log))
+        lines = text_lines(read_tail(log))
     except OSError:
         return ""
-    for line in reversed(found):
+    for line in reversed(lines):
         if not line.startswith(("Running stage '", "> ")):
             return line.strip()
     return ""

@@ -1,4 +1,7 @@
-"""The flow: when each stage runs, what runs side by side, what is tried again. DVC says what depends on what."""
+"""The Prefect flow of a run: when each stage starts, which stages run side by side, and which are retried.
+
+The dependencies between stages come from DVC.
+"""
 
 from __future__ import annotations
 
@@ -16,87 +19,91 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pipeline.orchestration.artifacts import note, publish
-from pipeline.orchestration.work import Failure, TryAgain, Work
+from pipeline.orchestration.artifacts import log_fault, publish
+from pipeline.orchestration.run_state import RetryableFailure, RunState, StageFailure
 from stages.types import UserError
 
 
-def run_flow(work: Work, jobs: int) -> None:
-    """Run the stages of `work` that may have to, at most `jobs` at once. How each ended stands in `work` afterwards."""
+def run_flow(run: RunState, jobs: int) -> None:
+    """Run the pending stages of `run`, at most `jobs` at once. Afterwards `run` holds how each stage ended.
 
-    ended: list[bool] = []
+    Raises:
+        UserError: the Prefect server failed before all stages had ended.
+    """
+    all_stages_ended = False
 
     @task(
         task_run_name="{stage}",
-        retries=work.retries,
-        retry_condition_fn=_may_pass,
+        retries=run.retries,
+        retry_condition_fn=_is_retryable,
         cache_policy=NO_CACHE,
         persist_result=False,
     )
     def run_stage(stage: str) -> str:
         context = TaskRunContext.get()
-        return work.attempt(stage, context.task_run.run_count if context else 1)
+        return run.attempt(stage, context.task_run.run_count if context else 1)
 
     @flow(
         name="burnish run",
-        flow_run_name=_name(work.pending()),
+        flow_run_name=_run_name(run.pending()),
         task_runner=cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=jobs)),
         validate_parameters=False,
         persist_result=False,
     )
     def burnish_run(stages: list[str], jobs: int) -> State[Any]:
-        with work.signals():  # here too, because Prefect takes SIGTERM for itself while a flow runs
-            _run_in_order(work, jobs, run_stage.submit)
-            publish(work)
-        ended.append(True)
-        if work.stopped:
+        nonlocal all_stages_ended
+        with run.signals():  # again here, because Prefect installs a handler of SIGTERM while a flow runs
+            _run_in_order(run, jobs, run_stage.submit)
+            publish(run)
+        all_stages_ended = True
+        if run.stopped:
             return Cancelled(message="interrupted")
-        if work.failures:
-            return Failed(message="; ".join(f"{stage}: {why}" for stage, why in work.failures.items()))
+        if run.failures:
+            return Failed(message="; ".join(f"{stage}: {message}" for stage, message in run.failures.items()))
         return Completed(message=f"{len(stages)} stages")
 
     try:
-        burnish_run(list(work.pending()), jobs, return_state=True)
-    except (httpx.TransportError, RuntimeError) as error:  # what Prefect raises where its server is gone
-        if not ended:
+        burnish_run(list(run.pending()), jobs, return_state=True)
+    except (httpx.TransportError, RuntimeError) as error:  # Prefect cannot reach its server
+        if not all_stages_ended:
             raise UserError(f"Prefect gave up before the stages had ended ({error}): run again") from error
-        note(work.root, f"Prefect was not told how the run ended: {error!r}")
+        log_fault(run.root, f"Prefect was not told how the run ended: {error!r}")
 
 
-def _run_in_order(work: Work, jobs: int, submit: Callable[..., PrefectFuture[str]]) -> None:
-    """Start stages in DVC's order as soon as their parents are done, until nothing runs and nothing can start."""
+def _run_in_order(run: RunState, jobs: int, submit: Callable[..., PrefectFuture[str]]) -> None:
+    """Start stages in DVC's order as soon as their parents are done, until no stage runs and none can start."""
     ended: queue.SimpleQueue[str] = queue.SimpleQueue()
     running: dict[str, PrefectFuture[str]] = {}
     done: dict[str, PrefectFuture[str]] = {}
     while True:
-        for stage in work.ready()[: jobs - len(running)]:
-            work.start(stage)
-            # Nothing to wait for: all of these have ended. It makes Prefect draw the edges.
-            parents = [done[parent] for parent in work.graph.parents[stage] if parent in done]
+        for stage in run.ready()[: jobs - len(running)]:
+            run.start(stage)
+            # All parents have ended, so the task waits for nothing. Prefect takes the edges of its graph from it.
+            parents = [done[parent] for parent in run.graph.parents[stage] if parent in done]
             running[stage] = submit(stage, wait_for=parents)
-            running[stage].add_done_callback(partial(_put, ended, stage))
+            running[stage].add_done_callback(partial(_put_stage, ended, stage))
         if not running:
             return
         stage = ended.get()
         done[stage] = running.pop(stage)
-        work.finish(stage, _result(done[stage]))
+        run.finish(stage, _task_result(done[stage]))
 
 
-def _put(ended: queue.SimpleQueue[str], stage: str, future: PrefectFuture[str]) -> None:
+def _put_stage(ended: queue.SimpleQueue[str], stage: str, future: PrefectFuture[str]) -> None:
     ended.put(stage)
 
 
-def _name(stages: Sequence[str]) -> str:
-    """What the run is called in Prefect's lists: its stages, the first of them where there are many."""
+def _run_name(stages: Sequence[str]) -> str:
+    """The name of the run in Prefect's lists: its stages, or the first two of more than three."""
     return ", ".join(stages) if len(stages) <= 3 else f"{stages[0]}, {stages[1]} and {len(stages) - 2} more"
 
 
-def _result(future: PrefectFuture[str]) -> str | BaseException:
-    """What a task returned or raised."""
+def _task_result(future: PrefectFuture[str]) -> str | BaseException:
+    """The value that a task returned, or the exception that it raised."""
     value = future.result(raise_on_failure=False)
-    return value if isinstance(value, str | BaseException) else Failure(f"Prefect lost this task: {value!r}")
+    return value if isinstance(value, str | BaseException) else StageFailure(f"Prefect lost this task: {value!r}")
 
 
-def _may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
-    """Whether to try a stage again: after a lock conflict or a transient download, never after anything else."""
-    return isinstance(state.result(raise_on_failure=False), TryAgain)
+def _is_retryable(task: Any, task_run: Any, state: State[Any]) -> bool:
+    """Whether Prefect retries a stage: only after a lock conflict, or after a download that may succeed later."""
+    return isinstance(state.result(raise_on_failure=False), RetryableFailure)

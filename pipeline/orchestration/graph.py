@@ -1,9 +1,12 @@
-"""The stage graph as DVC reads it from dvc.yaml: order, parents, and what is out of date. Nothing is declared here."""
+"""The stage graph as DVC reads it from dvc.yaml: order, parents, and which stages are out of date.
+
+This module declares no stage. dvc.yaml is the only place that does.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,50 +14,55 @@ from typing import Any
 
 from stages.types import UserError
 
-LOCK_TRIES = 5
-"""How often to ask for DVC's global lock; DVC waits 3 s each time."""
+LOCK_ATTEMPTS = 5
+"""Number of attempts to take DVC's global lock. DVC waits 3 s in each."""
 
 
 @dataclass(frozen=True)
 class StageGraph:
-    """Stages by the names that `dvc repro` takes."""
+    """The stages that the targets of a run need. Each has the name that `dvc repro` takes."""
 
     order: tuple[str, ...]
-    """All stages that the targets need, in the order in which plain `dvc repro` runs them: parents before children."""
+    """The stages in the order in which plain `dvc repro` runs them: parents before children."""
     parents: Mapping[str, tuple[str, ...]]
     """For each stage in `order`, the stages whose outputs it reads."""
     stale: frozenset[str] = frozenset()
-    """Stages that DVC finds changed as things stand now (`dvc status`)."""
+    """Stages that `dvc status` reports as changed."""
     forced: frozenset[str] = frozenset()
-    """Stages that the user wants run though nothing changed."""
+    """Stages that run even if nothing changed (`--force`)."""
     changed_data: Mapping[str, str] = field(default_factory=dict)
-    """By the pointer (`data/own.dvc`) whose data are not what it says: DVC's digest of what lies there. They are stale,
-    and a run would make the pointer say so."""
+    """Pointer (`data/own.dvc`) -> DVC's digest of the data that its folder holds now, for each folder that no longer
+    holds the data of its pointer. The pointer is stale, and a run would update it."""
 
     def may_run(self) -> tuple[str, ...]:
-        """Stale and forced stages and all that lies downstream of them, in order.
+        """Stale and forced stages and all their descendants, in order.
 
-        `dvc status` does not foresee that a stage becomes stale once its parent has run, so this is an upper bound:
-        whether a child really runs is seen when its parents are done.
+        This is an upper bound. `dvc status` cannot foresee whether a stage becomes stale when its parent runs; that is
+        known only when all its parents are done.
         """
-        found: set[str] = set()
+        candidates: set[str] = set()
         for stage in self.order:
-            if stage in self.stale or stage in self.forced or found.intersection(self.parents[stage]):
-                found.add(stage)
-        return tuple(stage for stage in self.order if stage in found)
+            if stage in self.stale or stage in self.forced or candidates.intersection(self.parents[stage]):
+                candidates.add(stage)
+        return tuple(stage for stage in self.order if stage in candidates)
 
     def descendants(self, stage: str) -> frozenset[str]:
-        """All stages downstream of `stage`, without it."""
-        found = {stage}
-        for other in self.order:
-            if found.intersection(self.parents[other]):
-                found.add(other)
-        return frozenset(found - {stage})
+        """All stages downstream of `stage`, without `stage` itself."""
+        reached = {stage}
+        for candidate in self.order:
+            if reached.intersection(self.parents[candidate]):
+                reached.add(candidate)
+        return frozenset(reached - {stage})
 
 
 @contextmanager
 def open_repo(root: Path) -> Iterator[Any]:
-    """DVC's repository object, with its lock taken; DVC's faults become one-line `UserError`s."""
+    """DVC's repository object, with its global lock held.
+
+    Raises:
+        UserError: `root` is not a DVC project, another DVC command holds the lock, or any other error of DVC (in one
+            line).
+    """
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo
@@ -62,7 +70,7 @@ def open_repo(root: Path) -> Iterator[Any]:
     try:
         repo = Repo(str(root))
         try:
-            _lock(repo)
+            _take_lock(repo)
             try:
                 yield repo
             finally:
@@ -73,27 +81,27 @@ def open_repo(root: Path) -> Iterator[Any]:
         raise UserError(f"{root} is not a DVC project: run `git init` and `dvc init` in it") from error
     except LockError as error:
         raise UserError(
-            f"another DVC command is at work in {root}: wait for it to end, or end it, then run again"
+            f"another DVC command is running in {root}: wait until it ends, or end it, then run again"
         ) from error
     except DvcException as error:
-        raise UserError(_one_line(error)) from error
+        raise UserError(_error_line(error)) from error
 
 
-def _lock(repo: Any) -> None:
-    """Take DVC's global lock. Others hold it for moments, or for seconds while they take in large outputs."""
+def _take_lock(repo: Any) -> None:
+    """Take DVC's global lock. Other DVC processes hold it for seconds at most, while they store large outputs."""
     from dvc.lock import LockError
 
-    for tries_left in reversed(range(LOCK_TRIES)):
+    for attempts_left in reversed(range(LOCK_ATTEMPTS)):
         try:
             repo.lock.lock()
             return
         except LockError:
-            if not tries_left:
+            if not attempts_left:
                 raise
 
 
 def _is_stale(stage: Any) -> bool:
-    """Whether DVC finds a stage changed. One that another process is running may be: its own turn will tell."""
+    """Whether DVC reports a stage as changed. True if another process holds it, so that DVC is asked again later."""
     from dvc.lock import LockError
 
     try:
@@ -102,8 +110,8 @@ def _is_stale(stage: Any) -> bool:
         return True
 
 
-def _one_line(error: Exception) -> str:
-    """DVC's message, which may be long and hold line breaks, with its causes."""
+def _error_line(error: Exception) -> str:
+    """The messages of an error of DVC and of its causes, in one line of about 600 characters at most."""
     parts: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -115,42 +123,50 @@ def _one_line(error: Exception) -> str:
     return text if len(text) <= 600 else text[:600] + " ..."
 
 
-def _check_names(wanted: Sequence[str], stages: Sequence[str]) -> None:
-    """Raise UserError for a plain name that is no stage's; whatever else DVC takes for a target is its own matter."""
-    boxes = list(dict.fromkeys(stage.partition("@")[0] for stage in stages))
-    for name in wanted:
-        if re.fullmatch(r"[\w-]+(@[\w-]+)?", name) and name not in stages and name not in boxes:
+def _check_names(names: Sequence[str], stages: Sequence[str]) -> None:
+    """Check that each name is a stage or a matrix of stages. DVC checks other forms of targets, such as paths.
+
+    Raises:
+        UserError: a name is unknown.
+    """
+    groups = list(dict.fromkeys(stage.partition("@")[0] for stage in stages))
+    for name in names:
+        if re.fullmatch(r"[\w-]+(@[\w-]+)?", name) and name not in stages and name not in groups:
             members = [stage for stage in stages if stage.startswith(f"{name.partition('@')[0]}@")]
-            raise UserError(f"there is no stage {name!r} in dvc.yaml; there are {', '.join(sorted(members or boxes))}")
+            raise UserError(f"there is no stage {name!r} in dvc.yaml; there are {', '.join(sorted(members or groups))}")
 
 
 def read_graph(root: Path, targets: Sequence[str] = (), force: Sequence[str] = (), *, check: bool = True) -> StageGraph:
     """Read dvc.yaml through DVC.
 
     Args:
-        root: the project's root, also the working directory.
-        targets: stage names, also those of a whole matrix; none means the whole dvc.yaml.
-        force: stages to mark as forced, named likewise.
-        check: whether to find out what is stale, which reads (the digests of) all dependencies and outputs.
+        root: root of the project. It must be the working directory.
+        targets: names of stages, or of whole matrices. Empty: all stages of dvc.yaml.
+        force: names of stages to mark as forced.
+        check: whether to look for stale stages. This compares all dependencies and outputs with dvc.lock.
 
     Raises:
-        UserError: no DVC project, dvc.yaml is at fault, a name is unknown, or another DVC command holds the lock.
+        UserError: `root` is not a DVC project, dvc.yaml is not valid, a name is unknown, or another DVC command holds
+            the lock.
     """
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
     with open_repo(root) as repo:
         graph = get_active_graph(repo.index.graph)
         _check_names((*targets, *force), [stage.addressing for stage in repo.index.graph])
-        # The same three steps as `dvc repro`, so that the order is the same, ties included.
-        steps = plan_repro(graph, collect_stages(repo, list(targets) or ["dvc.yaml"]))
+        # `dvc repro` calls the same three functions, so the order is the same, ties included.
+        plan = plan_repro(graph, collect_stages(repo, list(targets) or ["dvc.yaml"]))
         forced = {stage.addressing for stage in collect_stages(repo, list(force))} if force else set()
-        order = tuple(stage.addressing for stage in steps)
-        if outside := sorted(forced.difference(order)):
-            raise UserError(f"--force {outside[0]}: the chosen targets do not need this stage; add it to the targets")
-        stale = [stage for stage in steps if check and _is_stale(stage)]
+        order = tuple(stage.addressing for stage in plan)
+        if not_needed := sorted(forced.difference(order)):
+            raise UserError(f"--force {not_needed[0]}: the targets do not need this stage; add it to the targets")
+        stale = [stage for stage in plan if check and _is_stale(stage)]
         return StageGraph(
             order=order,
-            parents={stage.addressing: tuple(sorted(p.addressing for p in graph.successors(stage))) for stage in steps},
+            parents={
+                stage.addressing: tuple(sorted(parent.addressing for parent in graph.successors(stage)))
+                for stage in plan
+            },
             stale=frozenset(stage.addressing for stage in stale),
             forced=frozenset(forced),
             changed_data={
@@ -159,48 +175,3 @@ def read_graph(root: Path, targets: Sequence[str] = (), force: Sequence[str] = (
                 if stage.is_data_source and stage.outs[0].exists
             },
         )
-
-
-def mermaid(graph: StageGraph) -> str:
-    """The graph as a Mermaid flow chart, stages of one matrix drawn as one box `train@{...}`, an edge once."""
-
-    def box(stage: str) -> str:
-        return stage.split("@")[0]
-
-    members: dict[str, list[str]] = {}
-    for stage in graph.order:
-        members.setdefault(box(stage), []).append(stage)
-    lines = ["flowchart LR"]
-    for name, stages in members.items():
-        label = stages[0] if stages == [name] else f"{name} x {len(stages)}"
-        lines.append(f'    {_identifier(name)}["{label}"]')
-    edges = dict.fromkeys((box(p), box(s)) for s in graph.order for p in graph.parents[s])
-    lines += [f"    {_identifier(a)} --> {_identifier(b)}" for a, b in _reduced(list(edges))]
-    return "\n".join(lines) + "\n"
-
-
-def _identifier(name: str) -> str:
-    """Mermaid takes letters, digits and `_`; `end` alone is one of its key words."""
-    return "s_" + "".join(c if c.isalnum() else "_" for c in name)
-
-
-def _reduced(edges: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Edges without those that a longer way implies, which only clutter the picture."""
-    children: dict[str, set[str]] = {}
-    for a, b in edges:
-        if a != b:
-            children.setdefault(a, set()).add(b)
-
-    def reaches(start: Collection[str], goal: str) -> bool:
-        seen: set[str] = set()
-        todo = list(start)
-        while todo:
-            node = todo.pop()
-            if node == goal:
-                return True
-            if node not in seen:
-                seen.add(node)
-                todo += children.get(node, ())
-        return False
-
-    return [(a, b) for a, b in edges if a != b and not reaches(children[a] - {b}, b)]

@@ -1,7 +1,8 @@
-"""The order of the entries in dvc.lock, which DVC appends as stages end.
+"""Gives dvc.lock the order of entries that plain `dvc repro` would have given it.
 
-Plain `dvc repro` ends stages in the order of its plan. Stages that run side by side end in any order, so afterwards we
-put the entries that a run added into that order; entries that were there before keep their places, as with `dvc repro`.
+DVC appends an entry when a stage ends. With `dvc repro`, stages end in the order of its plan. With
+`burnish run --jobs 2`, they end in any order, so after a run we sort the entries that it added. Earlier entries keep
+their places, as with `dvc repro`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 from pipeline.orchestration.graph import open_repo
 
-BASELINE = Path(".dvc/tmp/burnish-baseline.json")
-"""Names that dvc.lock held before a run that has not ended well yet: so a run in two halves orders like one."""
+ENTRIES_BEFORE_RUN = Path(".dvc/tmp/burnish-baseline.json")
+"""Names of the entries of dvc.lock before the run. The file stays until every stage is done, so that a run that was
+interrupted and continued gives the same order as one whole run."""
 
 
 def _read(lock: Path) -> Any:
@@ -25,8 +27,8 @@ def _read(lock: Path) -> Any:
 
 
 def remember_entries(root: Path) -> None:
-    """Before a run: note which entries dvc.lock holds, unless an unfinished run noted it already."""
-    path = root / BASELINE
+    """Before a run: save the names of the entries of dvc.lock, unless an unfinished run saved them already."""
+    path = root / ENTRIES_BEFORE_RUN
     if not path.exists():
         with open_repo(root):
             names = list(_read(root / "dvc.lock").get("stages", {}))
@@ -34,17 +36,17 @@ def remember_entries(root: Path) -> None:
 
 
 def order_entries(root: Path, plan: Sequence[str], *, finished: bool) -> bool:
-    """After a run: order the entries that it added as `dvc repro` would have, and say whether that changed the file.
+    """After a run: sort the entries that it added, and return whether that changed dvc.lock.
 
     Args:
-        root: the project's root.
+        root: root of the project.
         plan: the stages in the order of `dvc repro`.
-        finished: whether every stage of the plan is done, so that the next run starts a new account.
+        finished: whether every stage of the plan is done. The next run then saves the names of the entries anew.
     """
-    baseline = root / BASELINE
+    saved_names = root / ENTRIES_BEFORE_RUN
     lock = root / "dvc.lock"
-    before: list[str] = json.loads(baseline.read_text("utf-8")) if baseline.exists() else []
-    with open_repo(root):  # nobody else writes dvc.lock meanwhile
+    before: list[str] = json.loads(saved_names.read_text("utf-8")) if saved_names.exists() else []
+    with open_repo(root):  # holds DVC's lock, so no other process writes dvc.lock
         data = _read(lock)
         names = list(data.get("stages", {}))
         wanted = wanted_order(names, before, plan)
@@ -53,22 +55,25 @@ def order_entries(root: Path, plan: Sequence[str], *, finished: bool) -> bool:
 
             for name in wanted:
                 data["stages"].move_to_end(name)
-            _replace(lock, dumps_yaml(data), baseline.parent)
+            _replace(lock, dumps_yaml(data), saved_names.parent)
     if finished:
-        baseline.unlink(missing_ok=True)
+        saved_names.unlink(missing_ok=True)
     return wanted != names
 
 
 def wanted_order(names: Sequence[str], before: Sequence[str], plan: Sequence[str]) -> list[str]:
-    """`names` with those not in `before` moved behind the others and sorted by their place in `plan` (stable)."""
-    place = {stage: i for i, stage in enumerate(plan)}
+    """The names in `before` in their present order, then all other names in the order of `plan` (stable)."""
+    position = {stage: i for i, stage in enumerate(plan)}
     old = [name for name in names if name in set(before)]
     new = [name for name in names if name not in set(before)]
-    return old + sorted(new, key=lambda name: place.get(name, len(place)))
+    return old + sorted(new, key=lambda name: position.get(name, len(position)))
 
 
 def _replace(path: Path, text: str, scratch: Path) -> None:
-    """Write a file so that a reader sees the old or the new text, never a half; it is written in `scratch` first."""
+    """Replace a file by one rename, so that a reader sees the whole old or the whole new text.
+
+    The new text is first written into the folder `scratch`, which must be on the same disk.
+    """
     temporary = scratch / f"{path.name}.{os.getpid()}.tmp"
     try:
         with temporary.open("w", encoding="utf-8") as file:

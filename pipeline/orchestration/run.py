@@ -1,4 +1,4 @@
-"""`burnish run`: bring the stages up to date and say how it went."""
+"""`burnish run`: brings the stages up to date and reports the result."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.orchestration import server
-from pipeline.orchestration.board import Board, board_for
+from pipeline.orchestration.board import Board, make_board
 from pipeline.orchestration.graph import read_graph
 from pipeline.orchestration.lockfile import order_entries, remember_entries
-from pipeline.orchestration.run_lock import only_run
+from pipeline.orchestration.run_lock import exclusive_run
+from pipeline.orchestration.run_state import RunState
+from pipeline.orchestration.server import prefect_server
+from pipeline.orchestration.server_settings import configure_prefect
 from pipeline.orchestration.stale_data import check_data_not_older
-from pipeline.orchestration.work import Work
 from pipeline.project import exit_codes
 from pipeline.project.paths import BUNDLE, DATA, METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED, REPORT_BODY
 from pipeline.project.root import log_path
@@ -22,112 +23,122 @@ from pipeline.show.console import stdout_console
 from stages.types import UserError
 
 SCORE = "score"
-"""The stage that is up to date only when all of the bundle is."""
+"""If this stage is up to date, all files of the bundle are."""
 
 
 def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> int:
-    """Bring targets (none: everything) up to date, and print a table of it, then the metrics.
+    """Bring the targets up to date, show the state of each stage, then print the metrics.
+
+    Args:
+        root: root of the project.
+        targets: names of stages or of matrices. Empty: all stages.
+        force: names of stages to run even if nothing changed.
+        jobs: how many stages may run at once.
 
     Returns:
-        exit code: 0; 1 where a stage failed; 130 or 143 where a signal ended the run.
+        The exit code: 0; 1 if a stage failed; 130 or 143 if SIGINT or SIGTERM ended the run.
 
     Raises:
-        UserError: nothing could start.
+        UserError: no stage could start.
     """
     _check_params(root)
-    with only_run(root):
+    with exclusive_run(root):
         graph = read_graph(root, targets, force)
         check_data_not_older(root, graph.changed_data)
-        board = board_for(graph.order, stdout_console())
+        board = make_board(graph.order, stdout_console())
         with board:
-            work = Work(root, graph, board)
-            if work.pending():
-                _orchestrate(work, jobs)
-        return _report(work, board)
+            state = RunState(root, graph, board)
+            if state.pending():
+                _run_stages(state, jobs)
+        return _print_result(state, board)
 
 
 def _check_params(root: Path) -> None:
-    """Say now what a stage would refuse only once it runs. Stages of another make have parameters of their own."""
-    if _ours(root):
+    """Check params.yaml before any stage runs, unless the stages of dvc.yaml are not those of Burnish.
+
+    Raises:
+        UserError: params.yaml is not valid.
+    """
+    if _has_burnish_stages(root):
         from pipeline.project.params import load_params
 
         load_params()
 
 
-def _ours(root: Path) -> bool:
+def _has_burnish_stages(root: Path) -> bool:
     return "-m pipeline stage" in (root / "dvc.yaml").read_text("utf-8")
 
 
-def _orchestrate(work: Work, jobs: int) -> None:
-    """Everything that needs Prefect, which takes seconds to import and to start, is imported here."""
-    root, board = work.root, work.board
+def _run_stages(state: RunState, jobs: int) -> None:
+    """Run the pending stages. Prefect is imported only here, because its import and its start take seconds."""
+    root, board = state.root, state.board
     remember_entries(root)
-    with work.signals():
-        board.say("starting Prefect; what the stages say goes to data/logs/")
-        server.configure(root)
+    with state.signals():
+        board.set_title("starting Prefect; the output of the stages goes to data/logs/")
+        configure_prefect(root)
         from pipeline.orchestration.flow import run_flow
 
         try:
-            with server.prefect_server(root, work.stop_event):
-                if not work.stopped:
-                    board.say("")
-                    run_flow(work, jobs)
+            with prefect_server(root, state.stop_event):
+                if not state.stopped:
+                    board.set_title("")
+                    run_flow(state, jobs)
         finally:
-            work.close()
-            work.skip_rest()
-            order_entries(root, work.graph.order, finished=work.finished)
+            state.close()
+            state.skip_rest()
+            order_entries(root, state.graph.order, finished=state.finished)
 
 
-def _report(work: Work, board: Board) -> int:
-    """Print what follows the table of stages; return the exit code."""
-    if work.stopped:
-        name = signal.Signals(work.stop_signal or signal.SIGINT).name
-        print(f"burnish: interrupted ({name}); `burnish run` goes on from what was done", file=sys.stderr)
-        return exit_codes.TERMINATED if work.stop_signal == signal.SIGTERM else exit_codes.INTERRUPTED
-    if work.failures:
-        for stage, why in work.failures.items():
+def _print_result(state: RunState, board: Board) -> int:
+    """Print the result below the table of stages, and return the exit code."""
+    if state.stopped:
+        name = signal.Signals(state.stop_signal or signal.SIGINT).name
+        print(f"burnish: interrupted ({name}); `burnish run` continues where it stopped", file=sys.stderr)
+        return exit_codes.TERMINATED if state.stop_signal == signal.SIGTERM else exit_codes.INTERRUPTED
+    if state.failures:
+        for stage, message in state.failures.items():
             log = log_path(Path(), stage)
-            print(f"burnish: error: {stage}: {why} (log: {log})", file=sys.stderr)
+            print(f"burnish: error: {stage}: {message} (log: {log})", file=sys.stderr)
         return exit_codes.FAILED
-    ran, total = board.count("done"), len(work.graph.order)
+    ran, total = board.count("done"), len(state.graph.order)
     print(
         f"\n{total} stages up to date, {ran} of them run now" if ran else f"\nnothing to do: {total} stages up to date"
     )
-    _show_metrics(work.root)
-    _renew_bundle(work)
-    _finish_report(work.root)
-    pointers = [str(path.relative_to(work.root)) for path in sorted((work.root / DATA).glob("*.dvc"))]
-    tracked = ["params.yaml", "dvc.lock", str(METRICS_DIR)] if (work.root / METRICS_DIR).is_dir() else ["dvc.lock"]
+    _print_metrics(state.root)
+    _update_bundle(state)
+    _complete_report(state.root)
+    pointers = [str(path.relative_to(state.root)) for path in sorted((state.root / DATA).glob("*.dvc"))]
+    tracked = ["params.yaml", "dvc.lock", str(METRICS_DIR)] if (state.root / METRICS_DIR).is_dir() else ["dvc.lock"]
     print(f"commit: git add {' '.join([*tracked, *pointers])} && git commit")
     return exit_codes.OK
 
 
-def _renew_bundle(work: Work) -> None:
-    """Make the bundle where all that it holds is up to date now, and it is not of this dvc.lock."""
+def _update_bundle(state: RunState) -> None:
+    """Make the bundle anew if all its files are up to date and it does not belong to this dvc.lock yet."""
     from pipeline.bundle.writer import is_current, make_bundle
 
-    root = work.root
-    if SCORE not in work.graph.order or not _ours(root):
+    root = state.root
+    if SCORE not in state.graph.order or not _has_burnish_stages(root):
         return
     if not is_current(root):
         from pipeline.project.params import load_params
 
         make_bundle(load_params(), root)
-    print(f"bundle: {BUNDLE}/ (`burnish predict PATH` judges new images with it)")
+    print(f"bundle: {BUNDLE}/ (`burnish predict PATH` uses it for new images)")
 
 
-def _finish_report(root: Path) -> None:
-    """Tell the report, where there is one, of the commit and the times of this run."""
+def _complete_report(root: Path) -> None:
+    """Add commit, machine and times of this run to the report, if there is one."""
     if not (root / REPORT_BODY).is_file():
         return
-    from pipeline.report.circumstances import finish
+    from pipeline.report.run_facts import write_index
 
-    if page := finish(root):
+    if page := write_index(root):
         print(f"report: {page.relative_to(root)}")
 
 
-def _show_metrics(root: Path) -> None:
-    """The metrics table, and where plots lie, as far as there are any."""
+def _print_metrics(root: Path) -> None:
+    """Print the metrics, notes on them, and the folder of the plots, as far as these exist."""
     if (root / METRICS).is_file():
         from pipeline.show.tables import metrics_table
 
@@ -146,6 +157,6 @@ def _show_metrics(root: Path) -> None:
         for line in denoising_lines(json.loads((root / PROBE / "probe.json").read_text("utf-8"))):
             print(line)
     if (root / REJECTED).is_file() and (count := (root / REJECTED).read_text("utf-8").count("\n") - 1):
-        print(f"rejected images: {count}, with the reasons in {REJECTED}")
+        print(f"rejected images: {count}; {REJECTED} gives the reasons")
     if (root / PLOTS).is_dir():
         print(f"plots:  {PLOTS}/")

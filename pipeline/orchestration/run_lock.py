@@ -1,4 +1,4 @@
-"""One run of a project at a time."""
+"""The lock that allows one `burnish run` of a project at a time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from stages.types import UserError
 
 
 @contextmanager
-def only_run(root: Path) -> Iterator[None]:
-    """Hold the project: two runs at once would start the same stages. The lock goes with the process, kill -9 included.
+def exclusive_run(root: Path) -> Iterator[None]:
+    """Hold the lock of the project, because two runs at once would start the same stages.
+
+    The operating system releases the lock when the process ends, even by kill -9.
 
     Raises:
-        UserError: another `burnish run` holds it.
+        UserError: another `burnish run` holds the lock.
     """
     path = lock_path(root)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,8 +28,8 @@ def only_run(root: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise UserError(
-                f"another `burnish run` (process {file.read().strip() or 'unknown'}) is at work in {root}: "
-                "wait for it to end, or end it"
+                f"another `burnish run` (process {file.read().strip() or 'unknown'}) is running in {root}: "
+                "wait until it ends, or end it"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -36,5 +38,5 @@ def only_run(root: Path) -> Iterator[None]:
 
 
 def lock_path(root: Path) -> Path:
-    """The file that a running `burnish run` holds locked."""
+    """The file that `burnish run` locks. It holds the process id of the latest run."""
     return root / ".dvc" / "tmp" / "burnish-run.lock"

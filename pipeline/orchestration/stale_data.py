@@ -1,7 +1,8 @@
-"""Data that DVC tracks by a pointer in git (`data/own.dvc`): are they older than the commit?
+"""Detects images that are older than the commit.
 
-A run takes whatever lies there for what is meant, and makes the pointer say so. After a merge that brought a newer
-pointer and no `dvc checkout`, that would undo the merge.
+DVC tracks a folder of images (`data/own`) by a pointer file in git (`data/own.dvc`). A run treats the files in the
+folder as the latest ones, and updates the pointer. After a merge that brought a newer pointer, and before
+`dvc checkout`, the folder still holds the old images, so a run would undo the merge.
 """
 
 from __future__ import annotations
@@ -9,29 +10,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.project.git import asks
+from pipeline.project.git import git_output_or_none
 from stages.types import UserError
 
-MOST = 200
-"""Commits of a pointer's history that are looked at."""
+MAX_COMMITS = 200
+"""Only this many commits of the history of a pointer are searched."""
 
 
-def check_data_not_older(root: Path, changed: Mapping[str, str]) -> None:
-    """Refuse data that an earlier commit of their pointer had.
+def check_data_not_older(root: Path, changed_data: Mapping[str, str]) -> None:
+    """Raise an error if a folder holds the data of an earlier commit of its pointer.
 
     Args:
-        root: the project's root.
-        changed: by pointer, DVC's digest of what lies in its place (`StageGraph.changed_data`).
+        root: root of the project.
+        changed_data: pointer -> DVC's digest of the data that its folder holds now (`StageGraph.changed_data`).
 
     Raises:
-        UserError: an earlier commit of this branch has just these data.
+        UserError: an earlier commit of this branch has exactly these data.
     """
-    for pointer, digest in changed.items():
-        commits = (asks(root, "log", f"--max-count={MOST}", "--format=%h", "HEAD", "--", pointer) or "").split()
-        for commit in commits[1:]:  # the first is what the pointer says now
-            if f"md5: {digest}\n" in (asks(root, "show", f"{commit}:./{pointer}") or "") + "\n":
-                place = pointer.removesuffix(".dvc")
+    for pointer, digest in changed_data.items():
+        commits = (
+            git_output_or_none(root, "log", f"--max-count={MAX_COMMITS}", "--format=%h", "HEAD", "--", pointer) or ""
+        ).split()
+        for commit in commits[1:]:  # the first commit is that of the present pointer
+            if f"md5: {digest}\n" in (git_output_or_none(root, "show", f"{commit}:./{pointer}") or "") + "\n":
+                folder = pointer.removesuffix(".dvc")
                 raise UserError(
-                    f"{place} still holds the images of commit {commit}, not those of {pointer}: "
-                    f"`dvc checkout {pointer}` brings them; to go back to the old ones, `dvc add {place}`"
+                    f"{folder} still holds the images of commit {commit}, not those of {pointer}: run "
+                    f"`dvc checkout {pointer}` to get those; or run `dvc add {folder}` to go back to the old images"
                 )

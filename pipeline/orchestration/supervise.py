@@ -1,11 +1,13 @@
-"""Run one command in a process group of its own that never outlives its owner. Used as a script, standard library only.
+"""A script that runs one command in a process group of its own, which never outlives its owner.
 
     python -I -S supervise.py LIFELINE COMMAND...
 
-LIFELINE is the number of a file descriptor, the read end of a pipe. Its write end is held by the owner alone, so it
-closes when the owner closes it or dies, even by kill -9. Then the group gets SIGINT, and after a while SIGTERM, then
-SIGKILL. SIGTERM to this script kills the group at once. When the command ends first (also when somebody kills it),
-whatever it left running in its group is ended too. Exit code: the command's, or 128 + the signal that ended it.
+LIFELINE is the number of a file descriptor: the read end of a pipe. Only the owner has the write end, so it closes when
+the owner closes it or dies, even by kill -9. The group then gets SIGINT, after a while SIGTERM, and at last SIGKILL.
+SIGTERM to this script kills the group at once. If the command ends first (also if somebody kills it), the script ends
+every process that is still in the group. Exit code: that of the command, or 128 + the signal that ended the command.
+
+The script imports the standard library only, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -19,51 +21,51 @@ import threading
 import time
 
 PATIENCE_S = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
-"""What a group gets in turn, and the seconds that it then has. SIGINT first: DVC and the stages end cleanly on it."""
+"""(signal, seconds to wait after it), in this order. SIGINT is first because DVC and the stages end cleanly on it."""
 
 
-def group_lives(group: int) -> bool:
-    """Whether any process of the group is left."""
+def group_exists(group: int) -> bool:
+    """Whether the group has a process."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # macOS says so of a group in which only zombies are left
+    except PermissionError:  # on macOS: the group has only zombies
         return False
     return True
 
 
 def end_group(group: int) -> None:
-    """End a process group, ever less gently, and return when it is gone."""
+    """Send the signals of `PATIENCE_S` to a process group until it has no process."""
     for number, seconds in PATIENCE_S:
-        if not group_lives(group):
+        if not group_exists(group):
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, number)
         until = time.monotonic() + seconds
-        while group_lives(group) and time.monotonic() < until:
+        while group_exists(group) and time.monotonic() < until:
             time.sleep(0.02)
 
 
 def main(arguments: list[str]) -> int:
     lifeline = int(arguments[0])
-    # Handlers, not SIG_IGN: a handler is not inherited, so the command starts with the default even where the owner
-    # was started in the background with SIGINT ignored.
+    # Handlers instead of SIG_IGN: the command does not inherit them. So it starts with the default action, even if the
+    # owner was started in the background with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     child = subprocess.Popen(arguments[1:], process_group=0)
 
-    def kill(*_: object) -> None:
+    def kill_group(*_: object) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
 
-    def watch() -> None:
+    def watch_lifeline() -> None:
         while os.read(lifeline, 64):
             pass
         end_group(child.pid)
 
-    signal.signal(signal.SIGTERM, kill)
-    threading.Thread(target=watch, daemon=True).start()
+    signal.signal(signal.SIGTERM, kill_group)
+    threading.Thread(target=watch_lifeline, daemon=True).start()
     code = child.wait()
     end_group(child.pid)
     return code if code >= 0 else 128 - code

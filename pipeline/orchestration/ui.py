@@ -1,4 +1,4 @@
-"""`burnish ui`: the project's Prefect server with its web page, until Ctrl-C."""
+"""`burnish ui`: serves the web page of the project's Prefect server until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,130 +12,132 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from pipeline.orchestration import server
-from pipeline.orchestration.processes import Group, lines, tail
+from pipeline.orchestration.logs import last_line
+from pipeline.orchestration.processes import ProcessGroup
+from pipeline.orchestration.server import prefect_server, project_server
+from pipeline.orchestration.server_discovery import configured_server, running_server
+from pipeline.orchestration.server_process import LOG_NAME, LOOPBACK
+from pipeline.orchestration.server_settings import configure_prefect, prefect_home_in_use
 from pipeline.project import exit_codes
 from stages.types import UserError
 
-PORT = 4200
-"""Prefect's own."""
+DEFAULT_PORT = 4200
+"""The default port of Prefect."""
 
 
-def run_ui(root: Path, host: str = server.LOOPBACK, port: int = PORT, open_page: bool = False) -> int:
-    """Serve the page until SIGINT or SIGTERM; where a server of this project runs already, only say where.
+def run_ui(root: Path, host: str = LOOPBACK, port: int = DEFAULT_PORT, open_page: bool = False) -> int:
+    """Serve the page until SIGINT or SIGTERM. If a server of this project runs already, only print its address.
 
     Args:
-        root: the project's root.
-        host: where to listen. Whoever reaches it can see and change everything: there is no password.
-        port: where to listen; 0 is any that is free.
-        open_page: whether to open it in the user's browser.
+        root: root of the project.
+        host: address to listen on. Everybody who can reach it can see and change everything: there is no password.
+        port: port to listen on. 0: any free port.
+        open_page: whether to open the page in the user's browser.
 
     Returns:
-        exit code: 0 also where a signal ended it, as that is the way to end it.
+        The exit code. It is 0 if a signal ended the server, because that is how a user ends it.
 
     Raises:
-        UserError: the port is taken, or the server does not start, or it ended by itself.
+        UserError: the port is in use, or the server does not start, or it ended by itself.
     """
-    server.configure(root)
-    if named := server.named_server():
-        _show(f"{named.rstrip('/').removesuffix('/api')}  (of PREFECT_API_URL)", named, open_page)
+    configure_prefect(root)
+    if api := configured_server():
+        _print_page(f"{api.rstrip('/').removesuffix('/api')}  (of PREFECT_API_URL)", api, open_page)
         return exit_codes.OK
-    folder = server.home_in_use()
+    folder = prefect_home_in_use()
+    log = folder / LOG_NAME
     stop = threading.Event()
-    ours: list[Group] = []
-    with _signals(stop, ours):
-        if not server.running_server(folder):
-            _check_free(host, port)
-            print(f"starting Prefect's server; its log: {folder / 'server.log'}", flush=True)
-        with server.project_server(root, stop, "burnish ui", host, port) as (found, group):
+    started: list[ProcessGroup] = []
+    with _end_on_signals(stop, started):
+        if not running_server(folder):
+            _check_port_is_free(host, port)
+            print(f"starting Prefect's server; its log: {log}", flush=True)
+        with project_server(root, stop, "burnish ui", host, port) as (server, group):
             if stop.is_set():
                 return exit_codes.OK
             if group is None:
-                _show(
-                    f"{found.page}  (of `{found.command}`, process {found.pid}, until it ends)", found.page, open_page
-                )
+                owner = f"of `{server.command}`, process {server.pid}, until it ends"
+                _print_page(f"{server.page}  ({owner})", server.page, open_page)
                 return exit_codes.OK
-            ours.append(group)
-            if host != server.LOOPBACK:
+            started.append(group)
+            if host != LOOPBACK:
                 print(f"anyone who reaches {host}:{port} can see and change the runs: there is no password", flush=True)
-            _show(f"{found.page}  (Ctrl-C ends it)", found.page, open_page)
+            _print_page(f"{server.page}  (Ctrl-C ends it)", server.page, open_page)
             code = group.wait()
             if not stop.is_set():
-                raise UserError(_ended(code, folder / "server.log"))
+                raise UserError(f"Prefect's server ended by itself (exit code {code}): {last_line(log)} (log: {log})")
     print("stopped", flush=True)
     return exit_codes.OK
 
 
 @contextlib.contextmanager
 def live_server(root: Path, command: str = "burnish retrain") -> Iterator[str]:
-    """For a long-lived process: a server for itself and for all that it starts; `server.configure` first.
+    """A server for a long-lived process and for all processes that it starts. Call `configure_prefect` first.
 
-    Yields the address of its page. It is that of the settings, else the one that runs in this project, else one of
-    our own, which ends with us.
+    It is the server of Prefect's settings, else the running server of the project, else one that we start and that
+    ends with the block.
 
     Args:
-        root: the project's root.
-        command: what we are, for the other commands of the project.
+        root: root of the project.
+        command: our own command, which other commands of the project see in server.json.
+
+    Yields:
+        The URL of the web page.
 
     Raises:
-        UserError: it does not start, or the one that the settings name does not answer.
+        UserError: the server does not start, or the server of the settings does not answer.
     """
-    named = os.environ.get("PREFECT_API_URL")
-    with server.prefect_server(root, threading.Event(), command, _port()) as api:
-        os.environ["PREFECT_API_URL"] = api  # what we start has no settings of ours but these
+    old_api = os.environ.get("PREFECT_API_URL")
+    with prefect_server(root, threading.Event(), command, _default_or_free_port()) as api:
+        os.environ["PREFECT_API_URL"] = api  # child processes know the server only from the environment
         try:
             yield api.rstrip("/").removesuffix("/api")
         finally:
             del os.environ["PREFECT_API_URL"]
-            if named is not None:
-                os.environ["PREFECT_API_URL"] = named
+            if old_api is not None:
+                os.environ["PREFECT_API_URL"] = old_api
 
 
-def _port() -> int:
-    """Prefect's own where it is free, else any."""
+def _default_or_free_port() -> int:
+    """The default port if it is free, else 0 (any free port)."""
     try:
-        _check_free(server.LOOPBACK, PORT)
+        _check_port_is_free(LOOPBACK, DEFAULT_PORT)
     except UserError:
         return 0
-    return PORT
+    return DEFAULT_PORT
 
 
-def _show(words: str, page: str, open_page: bool) -> None:
-    print(f"page: {words}", flush=True)
+def _print_page(text: str, url: str, open_page: bool) -> None:
+    print(f"page: {text}", flush=True)
     if open_page:
         import webbrowser
 
-        webbrowser.open(page)
-
-
-def _ended(code: int, log: Path) -> str:
-    last = (lines(tail(log)) or ["it said nothing"])[-1].strip()
-    return f"Prefect's server ended by itself (exit code {code}): {last} (log: {log})"
+        webbrowser.open(url)
 
 
 @contextlib.contextmanager
-def _signals(stop: threading.Event, groups: list[Group]) -> Iterator[None]:
-    """While inside, SIGINT and SIGTERM end the server; a second one kills it."""
+def _end_on_signals(stop: threading.Event, groups: list[ProcessGroup]) -> Iterator[None]:
+    """Inside the block, SIGINT and SIGTERM set `stop` and ask the groups to end; a second signal kills them."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        again = stop.is_set()
+        is_second = stop.is_set()
         stop.set()
         for group in groups:
-            group.stop(now=again)
+            group.stop(now=is_second)
 
-    old = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    old_handlers = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in old.items():
+        for number, handler in old_handlers.items():
             signal.signal(number, handler)
 
 
-def _check_free(host: str, port: int) -> None:
-    """Whether we can listen there.
+def _check_port_is_free(host: str, port: int) -> None:
+    """Check that a server could listen on a port.
 
     Raises:
-        UserError: with what to do.
+        UserError: it could not; the message says what to do.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -146,7 +148,7 @@ def _check_free(host: str, port: int) -> None:
         raise UserError(f"--host {host}: {error.strerror or error}: name an address of this machine") from error
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            raise UserError(f"--host {host} is no address of this machine: take {server.LOOPBACK}") from error
+            raise UserError(f"--host {host} is no address of this machine: use {LOOPBACK}") from error
         raise UserError(
             f"port {port} of {host} cannot be used ({error.strerror}): choose another, for example --port {port + 1}"
         ) from error

@@ -1,1 +1,1 @@
-"""The project: paths, parameters, git, exit codes, faults."""
+"""What every room needs to know about a project: its root, paths, parameters, git, exit codes and faults."""

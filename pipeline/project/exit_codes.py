@@ -4,13 +4,13 @@ from __future__ import annotations
 
 OK = 0
 FAILED = 1
-"""A fault: one line on stderr says what and what to do."""
+"""A fault. One line on stderr says what happened and what to do."""
 USAGE = 2
-"""The command line was wrong."""
+"""The command line is wrong."""
 DEFECTS = 3
 """`burnish predict --fail-on-defect`: an image was rejected, or got no verdict."""
 TRANSIENT = 75
-"""EX_TEMPFAIL of sysexits.h: a stage's download failed in a way that may pass; `burnish run` tries the stage again."""
+"""EX_TEMPFAIL of sysexits.h. The download of a stage failed for a reason that may pass; `burnish run` retries it."""
 INTERRUPTED = 130
 """Ctrl-C (128 + SIGINT)."""
 TERMINATED = 143

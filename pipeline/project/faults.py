@@ -1,4 +1,7 @@
-"""What went wrong, in one line: faults of the machine, the network and the parameters, told from bugs of ours."""
+"""Turns an exception into an exit code and one line, if its cause is the machine, the network or the parameters.
+
+An exception with any other cause is a bug in Burnish, and gets no line.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,38 @@ from pathlib import Path
 from pipeline.project import exit_codes
 from stages.types import UserError
 
-PASSING_HTTP = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP status codes of faults that may pass."""
-_FULL = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-"""What torch says in a plain RuntimeError: of the CPU, of a GPU, and of its libraries that allocate themselves."""
+TRANSIENT_HTTP_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP status codes after which a later attempt may succeed."""
+_TORCH_MEMORY_MESSAGES = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+"""Parts of messages of a plain RuntimeError: from torch's CPU allocator, from its GPU allocator, and from GPU
+libraries that allocate memory themselves."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Python's and NumPy's, a GPU's, and torch's."""
+    """Whether memory ran out: of Python and NumPy, of a GPU, or of torch on the CPU."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL))
+        or (isinstance(error, RuntimeError) and any(message in str(error) for message in _TORCH_MEMORY_MESSAGES))
     )
 
 
-def explain(error: BaseException) -> tuple[int, str | None]:
-    """Exit code and message for faults of the machine, the network and the parameters; no message for any other."""
-    for cause in _chain(error):
+def explain_fault(error: BaseException) -> tuple[int, str | None]:
+    """Exit code and one-line message of an exception.
+
+    The message is None if neither the exception nor one of its causes is a fault of the machine, the network or the
+    parameters: it is a bug, and the caller should show the traceback.
+    """
+    for cause in _with_causes(error):
         if isinstance(cause, UserError):
             return exit_codes.FAILED, str(cause)
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return exit_codes.FAILED, _disk_full(cause)
+            return exit_codes.FAILED, _disk_full_message(cause)
         if out_of_memory(cause):
-            return exit_codes.FAILED, _memory_full(cause)
+            return exit_codes.FAILED, _out_of_memory_message(cause)
         if type(cause).__name__ == "ValidationError" and type(cause).__module__.startswith("pydantic"):
-            return exit_codes.FAILED, _invalid(cause)
-        if _may_pass(cause):
+            return exit_codes.FAILED, _invalid_parameter_message(cause)
+        if _is_transient(cause):
             text = f"{type(cause).__name__}: {cause}"
             return exit_codes.TRANSIENT, f"a download failed ({text}): check the network, then run again"
         if isinstance(cause, OSError) and cause.filename is not None:
@@ -45,46 +53,49 @@ def explain(error: BaseException) -> tuple[int, str | None]:
     return exit_codes.FAILED, None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and what it was raised from."""
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception, then the exception that it was raised from, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _disk_full(error: OSError) -> str:
-    named = Path(str(error.filename)) if error.filename is not None else Path("data").resolve()
-    folder = next(p for p in (named, *named.absolute().parents) if p.exists())
-    free = shutil.disk_usage(folder).free / 2**20
-    why = "the disk quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
+def _disk_full_message(error: OSError) -> str:
+    path = Path(str(error.filename)) if error.filename is not None else Path("data").resolve()
+    folder = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    free_mib = shutil.disk_usage(folder).free / 2**20
+    reason = "the disk quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
     return (
-        f"{named}: {why} ({free:,.0f} MiB free there): make room (`rm -rf data/cache` loses nothing but time; "
-        "`dvc gc --workspace` drops old results), then run again"
+        f"{path}: {reason} ({free_mib:,.0f} MiB free): free some space, then run again. `rm -rf data/cache` deletes "
+        "the caches, which only costs time; `dvc gc --workspace` deletes results of older commits"
     )
 
 
-def _memory_full(error: BaseException) -> str:
+def _out_of_memory_message(error: BaseException) -> str:
     import psutil
 
-    free = psutil.virtual_memory().available / 2**20
-    wanted = f" ({' '.join(str(error).split())})" if str(error) else ""
-    return f"out of memory{wanted}, {free:,.0f} MiB available: lower the batch size or the image side in params.yaml"
+    available_mib = psutil.virtual_memory().available / 2**20
+    details = f" ({' '.join(str(error).split())})" if str(error) else ""
+    return (
+        f"out of memory{details}, {available_mib:,.0f} MiB available: lower the batch size or the image side in "
+        "params.yaml"
+    )
 
 
-def _invalid(error: BaseException) -> str:
-    """pydantic's first complaint as `key: what is wrong, got value`."""
+def _invalid_parameter_message(error: BaseException) -> str:
+    """The first error that pydantic lists, as `key: what is wrong, got value`."""
     first = error.errors()[0]  # type: ignore[attr-defined]
     key = ".".join(map(str, first["loc"])) or "parameters"
-    return f"{key}: {first['msg']}, got {first.get('input')!r}: mend it in params.yaml"
+    return f"{key}: {first['msg']}, got {first.get('input')!r}: correct it in params.yaml"
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether this is a fault of the network that a later try may not meet."""
+def _is_transient(error: BaseException) -> bool:
+    """Whether this is a network fault after which a later attempt may succeed."""
     if isinstance(error, urllib.error.HTTPError):
-        return error.code in PASSING_HTTP
+        return error.code in TRANSIENT_HTTP_CODES
     if isinstance(error, urllib.error.URLError | ConnectionError | TimeoutError):
         return True
-    # requests, httpx, urllib3 and huggingface_hub have families of their own and need not be installed.
-    names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(error).__mro__}
-    families = {"requests.ConnectionError", "requests.Timeout", "httpx.TransportError", "urllib3.HTTPError"}
-    return bool(names & families)
+    # requests, httpx, urllib3 and huggingface_hub have their own exception classes, and need not be installed.
+    names = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(error).__mro__}
+    transient = {"requests.ConnectionError", "requests.Timeout", "httpx.TransportError", "urllib3.HTTPError"}
+    return bool(names & transient)

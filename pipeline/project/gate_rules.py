@@ -1,4 +1,7 @@
-"""Rules of a gate: what B - A of a figure must at least, or may at most be. Light, since params.yaml holds some."""
+"""Rules of a gate: limits on the difference B - A of a metric.
+
+This module imports little, because the parameters of params.yaml hold rules too (`retrain.gate`).
+"""
 
 from __future__ import annotations
 
@@ -9,58 +12,60 @@ from stages.score import paired
 from stages.types import UserError
 
 RATES = {"escape_rate": (1, 0), "overkill_rate": (0, 1)}
-"""Share of the images of this label that get this decision."""
+"""Metric -> (label, decision): the metric is the share of the images with this label that get this decision.
+1: defect, rejected; 0: good, passed."""
 PAIRED = (*paired.AREAS, *RATES)
-"""Figures whose difference has an interval."""
+"""Metrics whose difference is computed from paired images and has a confidence interval. Only these can have a rule."""
 _RULE = re.compile(
-    r"(?:(?P<where>[^:<>=]+/[^:<>=]+):)?(?P<metric>\w+)(?P<sign>>=|<=)(?P<limit>[+-]?[\d.]+(?:[eE][+-]?\d+)?)"
+    r"(?:(?P<scope>[^:<>=]+/[^:<>=]+):)?(?P<metric>\w+)(?P<sign>>=|<=)(?P<limit>[+-]?[\d.]+(?:[eE][+-]?\d+)?)"
 )
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What B - A of a metric must at least, or may at most be."""
+    """A lower or an upper limit on B - A of one metric."""
 
     metric: str
     sign: str
-    """`>=` or `<=`."""
+    """`>=`: the limit is a lower limit. `<=`: it is an upper limit."""
     limit: float
-    where: str | None = None
-    """CATEGORY/DETECTOR, either may hold `*`; None: the headline detector of each category."""
+    scope: str | None = None
+    """CATEGORY/DETECTOR, each of which may hold the wildcard `*`. None: the headline detector of each category."""
 
     @classmethod
     def parse(cls, text: str) -> tuple[Rule, ...]:
-        """Rules separated by commas, for example `image_auroc>=-0.005,*/knn:escape_rate<=+0.01`.
+        """Parse rules that are separated by commas, for example `image_auroc>=-0.005,*/knn:escape_rate<=+0.01`.
 
         Raises:
-            UserError: not a rule, an unknown metric, or none at all.
+            UserError: the text holds no rule, a part of it is not a rule, or a metric is unknown.
         """
-        rules = tuple(cls._one(part.strip()) for part in text.split(",") if part.strip())
+        rules = tuple(cls._parse_rule(part.strip()) for part in text.split(",") if part.strip())
         if not rules:
             raise UserError("--gate needs a rule, for example image_auroc>=-0.005,escape_rate<=+0.01")
         return rules
 
     @classmethod
-    def _one(cls, text: str) -> Rule:
-        found = _RULE.fullmatch(re.sub(r"\s+", "", text))
+    def _parse_rule(cls, text: str) -> Rule:
+        match = _RULE.fullmatch(re.sub(r"\s+", "", text))
         try:
-            limit = float(found["limit"]) if found else None
+            limit = float(match["limit"]) if match else None
         except ValueError:
             limit = None
-        if found is None or limit is None:
+        if match is None or limit is None:
             raise UserError(
-                f"{text!r} is no rule of a gate: write METRIC>=LIMIT or METRIC<=LIMIT of B - A, as in "
-                "image_auroc>=-0.005, with CATEGORY/DETECTOR: before it for another than the headline detector"
+                f"{text!r} is no rule of a gate: write METRIC>=LIMIT or METRIC<=LIMIT for the difference B - A, for "
+                "example image_auroc>=-0.005. Write CATEGORY/DETECTOR: before it to name another detector than the "
+                "headline detector"
             )
-        if found["metric"] not in PAIRED:
-            raise UserError(f"{found['metric']!r} in {text!r} is no metric of a gate: those are {', '.join(PAIRED)}")
-        return cls(found["metric"], found["sign"], limit, found["where"])
+        if match["metric"] not in PAIRED:
+            raise UserError(f"{match['metric']!r} in {text!r} is no metric of a gate: choose from {', '.join(PAIRED)}")
+        return cls(match["metric"], match["sign"], limit, match["scope"])
 
     def __str__(self) -> str:
-        prefix = f"{self.where}:" if self.where else ""
+        prefix = f"{self.scope}:" if self.scope else ""
         return f"{prefix}{self.metric}{self.sign}{self.limit:+g}"
 
     def breached_by(self, interval: tuple[float, float]) -> bool:
-        """Whether the whole interval of B - A lies beyond the limit."""
+        """Whether the whole confidence interval of B - A violates the limit."""
         low, high = interval
         return high < self.limit if self.sign == ">=" else low > self.limit

@@ -1,4 +1,4 @@
-"""Git: what it says, and commits, branches and tags that move without anybody's checkout."""
+"""Runs git commands, and moves commits and branches without changing any checkout."""
 
 from __future__ import annotations
 
@@ -7,39 +7,37 @@ from pathlib import Path
 
 from stages.types import UserError
 
-NAME, EMAIL = "burnish", "burnish@localhost"
-"""Who commits where Git knows nobody."""
+FALLBACK_NAME, FALLBACK_EMAIL = "burnish", "burnish@localhost"
+"""Author of commits and tags if git has no `user.email`."""
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What a git command prints, without the last line break.
+    """The standard output of a git command, without the last line break.
 
     Raises:
-        UserError: it failed; git's own last words. Or there is no git.
+        UserError: the command failed (the message ends with git's last line), or git is not installed.
     """
-    done = raw(folder, *arguments)
-    if done.returncode:
-        words = (
-            _text(done.stderr) or _text(done.stdout) or f"exit code {done.returncode}, and it said nothing"
-        ).splitlines()[-1]
-        raise UserError(f"git {arguments[0]} in {folder}: {words}")
-    return _text(done.stdout)
+    process = run_git(folder, *arguments)
+    if process.returncode:
+        output = _text(process.stderr) or _text(process.stdout) or f"exit code {process.returncode}, without a message"
+        raise UserError(f"git {arguments[0]} in {folder}: {output.splitlines()[-1]}")
+    return _text(process.stdout)
 
 
-def asks(folder: Path, *arguments: str) -> str | None:
-    """The same; None where it fails, or where there is no git: for questions that git answers so."""
+def git_output_or_none(folder: Path, *arguments: str) -> str | None:
+    """The same as `git`, but None if the command fails or git is not installed."""
     try:
-        done = raw(folder, *arguments)
+        process = run_git(folder, *arguments)
     except UserError:
         return None
-    return _text(done.stdout) if done.returncode == 0 else None
+    return _text(process.stdout) if process.returncode == 0 else None
 
 
-def raw(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """A git command as it ended.
+def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a git command in `folder`, whatever its exit code.
 
     Raises:
-        UserError: there is no git.
+        UserError: git is not installed.
     """
     try:
         return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
@@ -52,34 +50,45 @@ def _text(data: bytes) -> str:
 
 
 def is_ancestor(folder: Path, old: str, new: str) -> bool:
-    return asks(folder, "merge-base", "--is-ancestor", old, new) is not None
+    return git_output_or_none(folder, "merge-base", "--is-ancestor", old, new) is not None
 
 
 def commit(folder: Path, message: str) -> str:
-    """Commit what is staged, with no hooks, as whoever git knows, and give back the new commit."""
-    who = [] if asks(folder, "config", "user.email") else ["-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}"]
-    git(folder, *who, "commit", "--quiet", "--no-verify", "--allow-empty", "-m", message)
+    """Commit the staged files without running hooks, and return the new commit.
+
+    The author is git's `user.email`, or `FALLBACK_NAME` if git has none.
+    """
+    author_options = []
+    if not git_output_or_none(folder, "config", "user.email"):
+        author_options = ["-c", f"user.name={FALLBACK_NAME}", "-c", f"user.email={FALLBACK_EMAIL}"]
+    git(folder, *author_options, "commit", "--quiet", "--no-verify", "--allow-empty", "-m", message)
     return git(folder, "rev-parse", "HEAD")
 
 
 def author(folder: Path) -> tuple[str, str] | tuple[None, None]:
-    """Name and address that GTO signs tags with; None: whom git knows."""
-    return (None, None) if asks(folder, "config", "user.email") else (NAME, EMAIL)
+    """Name and address with which GTO signs tags. (None, None): git's own `user.name` and `user.email`."""
+    if git_output_or_none(folder, "config", "user.email"):
+        return None, None
+    return FALLBACK_NAME, FALLBACK_EMAIL
 
 
-def advance(folder: Path, branch: str, new: str) -> str:
-    """Point `branch` at the commit `new`, or the first of `branch-2`, `branch-3` ... that it follows; its name.
+def advance_branch(folder: Path, branch: str, new: str) -> str:
+    """Point a branch at the commit `new`, and return the name of the branch.
 
-    A branch that somebody has checked out stays where it is: under that checkout, it would look like changed files.
+    The branch is `branch` if `new` follows its tip and no worktree has checked it out, else the first such branch of
+    `branch-2`, `branch-3`, ... A branch that somebody has checked out must not move, because git would then show the
+    files of that checkout as changed.
     """
-    taken = {line for line in git(folder, "worktree", "list", "--porcelain").splitlines() if line.startswith("branch ")}
+    checked_out = {
+        line for line in git(folder, "worktree", "list", "--porcelain").splitlines() if line.startswith("branch ")
+    }
     number = 1
     while True:
         name = branch if number == 1 else f"{branch}-{number}"
-        tip = asks(folder, "rev-parse", "--verify", "--quiet", f"refs/heads/{name}")
+        tip = git_output_or_none(folder, "rev-parse", "--verify", "--quiet", f"refs/heads/{name}")
         if tip == new:
             return name
-        if f"branch refs/heads/{name}" not in taken and (tip is None or is_ancestor(folder, tip, new)):
+        if f"branch refs/heads/{name}" not in checked_out and (tip is None or is_ancestor(folder, tip, new)):
             git(folder, "update-ref", f"refs/heads/{name}", new)
             return name
         number += 1

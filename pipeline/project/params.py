@@ -1,4 +1,7 @@
-"""params.yaml -> frozen typed parameters. An unknown key, a wrong type or a value out of range is one clear error."""
+"""Reads params.yaml into frozen, typed parameters.
+
+An unknown key, a wrong type or a value out of range is an error of one line that names the key and its value.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,22 @@ from stages.types import Config, UserError
 
 
 class ComputeConfig(Config):
-    """Section `compute`: where and with what it runs. Nothing here changes a result, so no stage depends on it."""
+    """Where and on which device the work runs. No stage depends on this section.
+
+    Results are byte-identical for every executor on one type of device; CPU and GPU results differ slightly.
+    """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: the GPU where there is one."""
     executor: str = "auto"
-    """Where the work of single images is done. `serial`: in the stage itself. `processes`: one process a core, or
-    `processes:N`. `dask://host:port`: the workers of that Dask scheduler, with the same packages and code, started with
-    `--nthreads 1`. `auto`: `processes`, but `serial` with a GPU or one core."""
+    """Where work on single images runs. `serial`: in the stage. `processes`: one process per core, or `processes:N`.
+    `dask://host:port`: workers of that Dask scheduler. `auto`: `processes`, but `serial` with a GPU or one core.
+
+    Dask workers need the same packages and code, and `--nthreads 1`."""
     cache: str = str(paths.CACHE / "items")
-    """Where results of single images are kept: a folder or an fsspec URL (`s3://bucket/prefix`)."""
+    """Where results per image are stored: a folder or fsspec URL (`s3://bucket/prefix`)."""
     cache_max_gb: Annotated[float, Field(gt=0)] = 20.0
-    """The least recently used results are dropped above this size (folders only)."""
+    """Above this size in GiB the least recently used results are deleted (folders only)."""
 
     @field_validator("executor")
     @classmethod
@@ -50,10 +57,10 @@ class ComputeConfig(Config):
 
 
 class Params(Config):
-    """All of params.yaml; a section a detector comes beside these, from the registry."""
+    """All of params.yaml. The registry adds one section per detector to these."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Everything random derives from it."""
+    """Seed of everything random."""
     data: DataConfig = DataConfig()
     audit: AuditConfig = AuditConfig()
     backbone: BackboneConfig = BackboneConfig()
@@ -61,7 +68,7 @@ class Params(Config):
     denoiser: DenoiserConfig = DenoiserConfig()
     distill: DistillConfig = DistillConfig()
     detectors: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(CONFIGS)
-    """Which detectors are trained and scored."""
+    """Detectors that are trained and scored."""
     fused: FusedConfig = FusedConfig()
     score: ScoreConfig = ScoreConfig()
     retrain: RetrainConfig = RetrainConfig()
@@ -69,7 +76,7 @@ class Params(Config):
 
     @field_validator("detectors")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _detectors_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in CONFIGS:
                 raise ValueError(f"unknown detector {name!r}; there are {', '.join(CONFIGS)}")
@@ -79,7 +86,7 @@ class Params(Config):
 
     @field_validator("fused")
     @classmethod
-    def _members_known(cls, value: FusedConfig) -> FusedConfig:
+    def _members_exist(cls, value: FusedConfig) -> FusedConfig:
         for name in value.detectors:
             if name not in CONFIGS:
                 raise ValueError(f"unknown detector {name!r}; there are {', '.join(CONFIGS)}")
@@ -87,21 +94,21 @@ class Params(Config):
 
     @property
     def fused_detectors(self) -> tuple[str, ...]:
-        """Members of the fusion (`stages.fusion.members`)."""
+        """The members of the fusion (`stages.fusion.members`)."""
         return members(self.fused.detectors, self.detectors)
 
     @property
     def scored_detectors(self) -> tuple[str, ...]:
-        """What is scored: the detectors, and their fusion."""
+        """The detectors that get metrics: those of `detectors`, and their fusion if there is one."""
         return scored(self.fused.detectors, self.detectors)
 
     @property
     def deciding_detector(self) -> str:
-        """Whose verdict counts by default."""
+        """The detector that decides by default: the fusion, or the first of `detectors` without a fusion."""
         return deciding(self.fused.detectors, self.detectors)
 
     def detector(self, name: str) -> DetectorConfig:
-        """The section of one detector."""
+        """The parameters of one detector."""
         section: DetectorConfig = getattr(self, name)
         return section
 
@@ -111,7 +118,7 @@ _WholeParams = create_model("Params", __base__=Params, **_SECTIONS)
 
 
 def defaults() -> dict[str, Any]:
-    """Every key with its default, as JSON values."""
+    """Section -> key -> default, as JSON values."""
     return _WholeParams().model_dump(mode="json")
 
 
@@ -119,7 +126,7 @@ def load_params(path: Path = paths.PARAMS) -> Params:
     """Read and check the parameters.
 
     Raises:
-        UserError: no such file, not YAML, or one or more keys that do not fit (each named with its value).
+        UserError: the file is missing or not YAML, or keys are wrong (the message names each with its value).
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -134,20 +141,23 @@ def load_params(path: Path = paths.PARAMS) -> Params:
     try:
         return _WholeParams.model_validate(content or {})
     except ValidationError as fault:
-        raise UserError(f"{path}: " + "; ".join(_in_words(error) for error in fault.errors())) from fault
+        raise UserError(f"{path}: " + "; ".join(_describe_error(error) for error in fault.errors())) from fault
 
 
-def _in_words(error: Any) -> str:
+def _describe_error(error: Any) -> str:
+    """One error of pydantic as `key = value: what is wrong`."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _keys_beside(error["loc"])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
+        siblings = _sibling_keys(error["loc"])
+        similar = difflib.get_close_matches(str(error["loc"][-1]), siblings, n=1)
+        hint = f"did you mean {similar[0]!r}?" if similar else f"known keys are {', '.join(siblings)}"
+        return f"unknown key {key!r}; {hint}"
     message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, as in [a, b]")
     return f"{key} = {error['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
-def _keys_beside(location: tuple[Any, ...]) -> list[str]:
+def _sibling_keys(location: tuple[Any, ...]) -> list[str]:
+    """Keys of the section in which the key at `location` is."""
     model: Any = _WholeParams
     for part in location[:-1]:
         field = model.model_fields.get(part)

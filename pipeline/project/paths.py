@@ -1,4 +1,4 @@
-"""Every path under data/, from the project's root: the folder that holds dvc.yaml."""
+"""Every path under data/, relative to the root of the project (the folder that holds dvc.yaml)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PARAMS = Path("params.yaml")
 
 RAW = DATA / "raw"
 NORMALS = RAW / "normals.json"
-"""Digests of what backbone and denoiser learn from: new test images leave it as it is."""
+"""Digests of the good images that backbone and denoiser are trained on. New test images do not change this file."""
 MANIFEST = RAW / "manifest.parquet"
 REJECTED = RAW / "rejected.csv"
 
@@ -32,19 +32,19 @@ METRICS = METRICS_DIR / "metrics.json"
 DETAILS = METRICS_DIR / "details.json"
 REPORT = DATA / "report"
 REPORT_BODY = REPORT / "body.html"
-"""Output of the stage `report`: results alone."""
+"""Output of the stage `report`. It holds results only."""
 REPORT_INDEX = REPORT / "index.html"
-"""The page that people open: the body, with commit, machine and times. No output of a stage."""
+"""The page that people open: the body, with commit, machine and times added. It is not an output of a stage."""
 
 BUNDLE = DATA / "bundle"
-"""What `burnish predict` loads. No output of a stage."""
+"""The models that `burnish predict` loads. It is not an output of a stage."""
 JUDGED = DATA / "judged"
-"""What `burnish predict` writes, unless told where."""
+"""Results of `burnish predict`, unless `--out` names another folder."""
 
 CHAMPION = DATA / "champion"
-"""Bundles that retraining promoted, and a link to the one that serves."""
+"""The bundles that retraining promoted, and the link `current` to the champion."""
 RETRAIN = DATA / "retrain"
-"""What retraining keeps: its worktree, a folder a run, images that were taken in or held, the history."""
+"""Files of retraining: worktree, history, one folder for each run, and images that left the inbox."""
 WORKTREE = RETRAIN / "worktree"
 
 CACHE = DATA / "cache"
@@ -53,21 +53,21 @@ LOGS = DATA / "logs"
 
 
 def model(category: str, detector: str) -> Path:
-    """Weights, what was chosen, and training curves of one detector."""
+    """Folder of the trained model of one detector: weights, values that fitting chose, training curves."""
     if detector == FUSION:
         return FUSED / category
     return DATA / "models" / "detectors" / category / detector
 
 
 def maps(category: str, detector: str) -> Path:
-    """Anomaly maps and image scores of one detector, before any threshold."""
+    """Folder of the anomaly maps and image scores of one detector, before any threshold."""
     if detector == FUSION:
         return FUSED / category
     return DATA / "maps" / category / detector
 
 
 def project_root(start: Path) -> Path | None:
-    """The nearest folder at or above `start` that holds dvc.yaml."""
+    """The nearest folder at or above `start` that holds a dvc.yaml, or None."""
     for folder in (start, *start.parents):
         if (folder / "dvc.yaml").is_file():
             return folder

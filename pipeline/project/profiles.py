@@ -1,21 +1,20 @@
-"""Profiles: sizes of everything at once, written into params.yaml; and params.yaml explained key by key."""
+"""Profiles: the sizes of all stages for a CPU, for a GPU, and as in the papers; writes them into params.yaml."""
 
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from pipeline.project import paths
-from pipeline.project.params import Params, defaults, load_params
+from pipeline.project.params import defaults, load_params
 from stages.types import UserError
 
-Changes = Mapping[str, Any]
-"""Keys to values, sections nested."""
+Values = Mapping[str, Any]
+"""Key -> value; the value of a section is such a mapping too."""
 
-PROFILES: dict[str, Changes] = {
+PROFILES: dict[str, Values] = {
     "cpu": {},
     "gpu": {
         "backbone": {"steps": 2000, "crops": 8192, "batch": 128},
@@ -85,30 +84,33 @@ PROFILES: dict[str, Changes] = {
         },
     },
 }
-"""`cpu`: the defaults. `gpu`: larger sizes of the same, not tuned. `paper`: the papers' sizes; where one names none
-(EAR's network and epochs), of that order."""
+"""`cpu`: the defaults. `gpu`: larger sizes of the same networks, not tuned. `paper`: the sizes of the papers; where a
+paper does not state a size (EAR's network and epochs), a size of the same order of magnitude."""
 
 
-def use(name: str, path: Path = paths.PARAMS) -> list[str]:
-    """Write a profile into params.yaml, in place, comments kept; the lines that changed, as `key: old -> new`.
+def apply_profile(name: str, path: Path = paths.PARAMS) -> list[str]:
+    """Write a profile into params.yaml, in place, and return the changed keys as `key: old -> new`.
 
-    Keys that any profile names get this one's value, or their default; all others stay as they are.
+    A key that any profile names gets the value of this profile, or its default if this profile does not name it. All
+    other keys and the comments stay.
 
     Raises:
-        UserError: no such profile, or a params.yaml that does not load, before or after; then it stays as it was.
+        UserError: there is no such profile, or params.yaml is not valid before or after the change. The file is then
+            unchanged.
     """
     if name not in PROFILES:
         raise UserError(f"no profile {name!r}; there are {', '.join(PROFILES)}")
     load_params(path)
     yaml = _yaml()
     content = yaml.load(path.read_text()) or {}
-    chosen, plain, said = dict(_leaves(PROFILES[name])), dict(_leaves(defaults())), []
-    for key in dict.fromkeys(key for profile in PROFILES.values() for key, _ in _leaves(profile)):
+    profile_values, default_values = dict(_flatten(PROFILES[name])), dict(_flatten(defaults()))
+    changed = []
+    for key in dict.fromkeys(key for profile in PROFILES.values() for key, _ in _flatten(profile)):
         section, last = _section(content, key)
-        value = chosen.get(key, plain[key])
-        if section.get(last, plain[key]) != value:
-            said.append(f"{'.'.join(key)}: {section.get(last, plain[key])} -> {value}")
-            section[last] = _scalar(value)
+        old, new = section.get(last, default_values[key]), profile_values.get(key, default_values[key])
+        if old != new:
+            changed.append(f"{'.'.join(key)}: {old} -> {new}")
+            section[last] = _scalar(new)
     text = io.StringIO()
     yaml.dump(content, text)
     temporary = path.with_name(f".{path.name}.part")
@@ -118,83 +120,30 @@ def use(name: str, path: Path = paths.PARAMS) -> list[str]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return said
+    return changed
 
 
-def explain(params: Params, prefix: str = "") -> list[str]:
-    """Lines that explain every key at or below `prefix` (`ear`, `denoise.neural_field`, `ear.lr`).
-
-    Raises:
-        UserError: there is no such key.
-    """
-    lines: list[str] = []
-    for key, value, default, field in _fields(params, type(params)(), ()):
-        name = ".".join(key)
-        if prefix and name != prefix and not name.startswith(f"{prefix}."):
-            continue
-        changed = "" if value == default else f"   (default {_shown(default)})"
-        lines += [f"{name} = {_shown(value)}{changed}{_range(field)}"]
-        lines += textwrap.wrap(
-            " ".join((field.description or "").split()), 100, initial_indent="    ", subsequent_indent="    "
-        )
-    if not lines:
-        raise UserError(f"no key {prefix!r} in {paths.PARAMS}; `burnish params show` without it lists all")
-    return lines
-
-
-def _fields(model: Any, plain: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any, Any]]:
-    """(key, value, default, field) of every key that is no section."""
-    for name, field in type(model).model_fields.items():
-        value, default = getattr(model, name), getattr(plain, name)
-        if hasattr(value, "model_fields"):
-            yield from _fields(value, default, (*above, name))
-        else:
-            yield (*above, name), value, default, field
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(list(value) if isinstance(value, tuple) else value)
-
-
-def _range(field: Any) -> str:
-    """What the annotation allows, as far as it is a range or a choice."""
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    found = [
-        f"{sign} {getattr(one, name)}" for one in field.metadata for name, sign in signs.items() if hasattr(one, name)
-    ]
-    if choices := _choices(field.annotation):
-        found.append(" | ".join(choices))
-    return f"   [{', '.join(found)}]" if found else ""
-
-
-def _choices(annotation: Any) -> list[str]:
-    """Of a Literal, wherever it stands within."""
-    arguments = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return [str(one) for one in arguments]
-    return [choice for one in arguments for choice in _choices(one)]
-
-
-def _leaves(changes: Changes, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, value in changes.items():
+def _flatten(values: Values, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(key, value) of each key that is not a section; the key is the names of its sections and its own."""
+    for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, (*above, name))
+            yield from _flatten(value, (*prefix, name))
         else:
-            yield (*above, name), value
+            yield (*prefix, name), value
 
 
 def _section(content: Any, key: tuple[str, ...]) -> tuple[Any, str]:
-    """The mapping that holds a key, made where it is missing, and the key's last part."""
+    """The mapping that holds a key, created if it is missing, and the last part of the key."""
     for name in key[:-1]:
         content = content.setdefault(name, {})
     return content, key[-1]
 
 
 def _scalar(value: Any) -> Any:
-    """The value; a float as 2.0e-06, since YAML 1.1 takes 2e-06 for text."""
+    """The value as ruamel.yaml should write it. A float is written as 2.0e-06, because YAML 1.1 reads 2e-06 as text."""
     text = repr(value)
-    dotless = isinstance(value, float) and "e" in text and "." not in text
-    return _yaml().load(text.replace("e", ".0e")) if dotless else value
+    is_exponent_without_dot = isinstance(value, float) and "e" in text and "." not in text
+    return _yaml().load(text.replace("e", ".0e")) if is_exponent_without_dot else value
 
 
 def _yaml() -> Any:

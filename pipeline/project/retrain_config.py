@@ -1,4 +1,4 @@
-"""Section `retrain`: where new images come from, and when a newly trained model replaces the one that serves."""
+"""Section `retrain`: where new images come from, and when newly trained models replace the champion."""
 
 from __future__ import annotations
 
@@ -10,34 +10,42 @@ from stages.types import Config, UserError
 
 
 class RetrainConfig(Config):
-    """Where new images come from, and when what was trained with them replaces the champion. No stage reads this."""
+    """Where new images come from, and when newly trained models replace the champion. No stage reads this section."""
 
     inbox: str = "data/inbox"
-    """Folder, of the layout of `data.folder`, that new images are dropped into: `normal/`, `defect/<type>/`, `masks/`.
-    What was taken in is moved from there to data/retrain/."""
+    """Folder for new images, laid out as `data.folder`.
+
+    That is `normal/`, `defect/<type>/` and `masks/`. Files that were taken in are moved from there to data/retrain/."""
     settle_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
-    """A file of the inbox is taken in when neither its size nor its time changed within this many seconds."""
+    """A file is taken in once its size and time have not changed for this many seconds."""
     gate: str = "image_auroc>=-0.01"
-    """Challenger less champion, on the champion's test images; as for `burnish diff --gate`. The challenger is held
-    when the whole interval of a difference lies beyond its limit, or when it cannot be judged: so without defective
-    test images, of which AUROC needs some. Then a rule on good ones serves: `overkill_rate<=+0.02`."""
+    """Limits on challenger minus champion, as for `burnish diff --gate`. A whole confidence interval beyond a limit
+    prevents promotion. Without defective test images use a rule on good images: `overkill_rate<=+0.02`.
+
+    Both are measured on the champion's test images. A gate that cannot be evaluated prevents promotion too: AUROC needs
+    defective test images."""
     detectors: tuple[str, ...] = ()
-    """Whose figures the gate judges, where its rules do not say. None: the fusion, or the first where there is none."""
+    """Detectors of gate rules that name none. Empty: `fused`, or the first detector."""
     on_drift: Literal["warn", "hold"] = "warn"
-    """What happens when the new images differ from the training images: said in the run's record, or the challenger
-    held."""
+    """When new images differ from training images: `warn`, or `hold` the challenger.
+
+    `warn` writes it into the run's record. A challenger that is held is not promoted."""
     drift_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    """Share of harmless batches of images of which drift is said all the same."""
+    """False-alarm rate of the drift test (0 to 1)."""
     drift_least: Annotated[int, Field(ge=2, le=10_000)] = 12
-    """New good images of a category below which nothing is said of drift."""
+    """With fewer new good images in a category there is no drift test."""
     timeout_minutes: Annotated[float, Field(gt=0)] = 240.0
-    """A run of the pipeline is ended after this time, and has failed."""
+    """A run of the pipeline that takes longer is ended and counts as failed."""
     retries: Annotated[int, Field(ge=0, le=10)] = 1
-    """How often a failed scheduled run is tried again, a minute later."""
+    """How often a failed scheduled run is tried again, each time after a minute."""
     model: Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$")] = "burnish"
-    """Name of the model in GTO's tags: `burnish@v0.1.0` is a version, `burnish#champion#1` the first that served."""
+    """Name of the model in git tags: `burnish@v0.1.0`, `burnish#champion#1`.
+
+    GTO writes the tags: the first is a version, the second the first promotion."""
     keep: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Champions whose bundles are kept; older ones are made anew from DVC's cache when they are rolled back to."""
+    """Number of champions whose bundles are kept.
+
+    A rollback to an older champion rebuilds its bundle from DVC's cache."""
 
     @field_validator("gate")
     @classmethod

@@ -1,4 +1,4 @@
-"""The stages of dvc.yaml in the order of the graph, and which function of `pipeline.stage_io` does each."""
+"""The stages of dvc.yaml in the order of the graph, and the function of `pipeline.stage_io` that runs each."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ STAGES = {
     "score": ("score", "score"),
     "report": ("report", "report"),
 }
-"""Stage name: module below `pipeline.stage_io`, function."""
+"""Name of the stage -> (module below `pipeline.stage_io`, function)."""
 MATRIX = frozenset({"train", "infer"})
 """Stages that exist once per category and detector."""

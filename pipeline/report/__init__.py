@@ -1,6 +1,6 @@
-"""The report: one HTML page that needs nothing but itself.
+"""The report: all results of a run as one HTML page that loads nothing from elsewhere.
 
-`contents` gathers it: `figures`, `data` and `audit` put results into tables and words, `charts` into paths, `cases` and
-`pictures` into small images; `page` lays all out with the templates beside it. `circumstances` adds what is no result:
-commit, machine and times.
+`contents` gathers what the page shows. `figures`, `data`, `audit` and `denoising` turn results into tables and text,
+`charts` into SVG paths, `cases` and `pictures` into small images. `page` fills in the templates. `run_facts`,
+`stage_times` and `machine` add what is not a result: commit, times and machine.
 """

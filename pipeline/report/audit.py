@@ -1,4 +1,4 @@
-"""What the stages `audit` and `probe` found: near-duplicates and suspects with pictures, and what denoising did."""
+"""Results of the stage `audit`: near-duplicates and suspects, with pictures."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from typing import Any
 import pandas as pd
 
 from pipeline.project import paths
-from pipeline.report.pictures import Picture, drawn, picture, thumbnail
-from pipeline.report.words import Line, Table, Values, number, percent
-from pipeline.show.tables import DASH
+from pipeline.report.pictures import Picture, embed, load_rendered, thumbnail
+from pipeline.report.tables import Line, Table, Values, format_percent
 from pipeline.show.text import counted
 from stages.download.phash import BITS
 
 SHOWN = 6
-"""Pairs, and suspects, shown of each category."""
+"""Pairs, and suspects, that are shown of each category."""
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two images that are nearly the same."""
 
-    words: str
+    description: str
     pictures: Sequence[Picture]
 
 
@@ -33,112 +32,79 @@ class Audit:
     """Of one category."""
 
     table: Table
-    words: Sequence[str]
+    paragraphs: Sequence[str]
     pairs: Sequence[Pair]
     suspects: Sequence[Picture]
-    where: Picture | None
-    """The suspects with maps of where they are strange, as the stage drew them."""
+    suspect_maps: Picture | None
+    """The suspects with their anomaly maps, as the stage rendered them."""
 
 
-def audit(category: str, found: Values) -> Audit:
-    """Figures of audit.json, and the closest pairs and strangest images of the two lists."""
-    pairs = _own(paths.AUDIT / "pairs.csv", category)
-    suspects = _own(paths.AUDIT / "suspects.csv", category)
-    chosen = suspects[suspects["suspect"]] if len(suspects) else suspects
-    where = paths.AUDIT / f"suspects-{category}.png"
+def audit(category: str, results: Values) -> Audit:
+    """What the report says about the audit of a category.
+
+    Args:
+        results: of this category in audit.json. The closest pairs and the most unusual images are read from the lists
+            beside it.
+    """
+    pairs = _read_list(paths.AUDIT / "pairs.csv", category)
+    candidates = _read_list(paths.AUDIT / "suspects.csv", category)
+    suspects = candidates[candidates["suspect"]] if len(candidates) else candidates
+    maps = paths.AUDIT / f"suspects-{category}.png"
+    caption = f"{category}: good training and validation images that look most like defects, with anomaly maps"
     return Audit(
-        table=_table(found),
-        words=_words(found),
+        table=_table(results),
+        paragraphs=_paragraphs(results),
         pairs=[_pair(row) for row in pairs[:SHOWN].to_dict("records")],
-        suspects=[_suspect(row) for row in chosen[:SHOWN].to_dict("records")],
-        where=drawn(where, f"{category}: good images to learn from that look most like defects, with maps of where")
-        if where.exists() and len(chosen)
-        else None,
+        suspects=[_suspect(row) for row in suspects[:SHOWN].to_dict("records")],
+        suspect_maps=load_rendered(maps, caption) if maps.exists() and len(suspects) else None,
     )
 
 
-def _own(path: Path, category: str) -> pd.DataFrame:
+def _read_list(path: Path, category: str) -> pd.DataFrame:
     table = pd.read_csv(path, dtype={"category": str, "path": str, "other_path": str}, keep_default_na=False)
     return table[table["category"] == category]
 
 
-def _table(found: Values) -> Table:
+def _table(results: Values) -> Table:
     lines = []
-    for split, name in (("validation", "calibration"), ("test", "test")):
-        cells = [str(found["images"][split]), str(found["with_a_near_duplicate"][split])]
-        lines.append(Line([name, *cells, percent(found["share_with_a_near_duplicate"][split])]))
+    for split in ("validation", "test"):
+        counts = [str(results["images"][split]), str(results["with_a_near_duplicate"][split])]
+        lines.append(Line([split, *counts, format_percent(results["share_with_a_near_duplicate"][split])]))
     return Table(["split", "good images", "with a near-duplicate in an earlier split", "share"], lines)
 
 
-def _words(found: Values) -> list[str]:
-    limit = percent(found["max_leak_fraction"])
-    leaks: bool | None = found["leaks"]
-    said = {
-        None: "Whether the split leaks cannot be told: there are no good test images.",
-        True: f"That is more than data.max_leak_fraction = {limit} allows: the figures above flatter.",
-        False: f"data.max_leak_fraction allows {limit} of the good test images.",
-    }[leaks]
-    same = counted(found["identical_across_splits"], "good image is", "good images are")
-    alike, equal = found["defects_like_a_good_image"], found["defects_identical_to_a_good_image"]
+def _paragraphs(results: Values) -> list[str]:
+    limit = format_percent(results["max_leak_fraction"])
+    above_limit: bool | None = results["leaks"]
+    if above_limit is None:
+        verdict = "The share of near-duplicates is not known, because there are no good test images."
+    elif above_limit:
+        verdict = f"That is more than data.max_leak_fraction = {limit} allows, so the results above are too optimistic."
+    else:
+        verdict = f"data.max_leak_fraction allows {limit} of the good test images."
+    identical = counted(results["identical_across_splits"], "good image is", "good images are")
+    similar = counted(results["defects_like_a_good_image"], "defect", "defects")
     return [
-        said,
-        f"{same} the same file as one of an earlier split. "
-        f"{counted(alike, 'defect')} of the test look like a good image of an earlier split, {equal} of them are "
-        "the same file: these may be mislabelled, or hard.",
+        verdict,
+        f"{identical} the same file as an image of an earlier split. "
+        f"{similar} of the test split look like a good image of an earlier split, and "
+        f"{results['defects_identical_to_a_good_image']} of these are the same file. They may be mislabelled, or hard "
+        "to tell from good images.",
     ]
 
 
 def _pair(row: Mapping[Any, Any]) -> Pair:
-    alike = "" if row["similarity"] == "" else f", {float(row['similarity']):.1f} deviations alike"
     bits = counted(int(row["different_bits"]), "bit differs", "bits differ")
-    shown = []
+    similarity = "" if row["similarity"] == "" else f", similarity {float(row['similarity']):.1f} standard deviations"
+    pictures = []
     for path, split, label in ((row["path"], row["split"], row["label"]), (row["other_path"], row["other_split"], 0)):
         name = Path(path).name
-        kind = "calibration" if split == "validation" else "training" if split == "train" else "test"
-        caption = f"{kind}{', defect' if label else ''}: {name}"
-        shown.append(picture(thumbnail(paths.RAW / path), caption, name))
-    words = "the same file" if row["identical"] else f"{bits} of {BITS}{alike}"
-    return Pair(words, shown)
+        caption = f"{'training' if split == 'train' else split}{', defect' if label else ''}: {name}"
+        pictures.append(embed(thumbnail(paths.RAW / path), caption, name))
+    return Pair("the same file" if row["identical"] else f"{bits} of {BITS}{similarity}", pictures)
 
 
 def _suspect(row: Mapping[Any, Any]) -> Picture:
     name = Path(row["path"]).name
-    return picture(thumbnail(paths.RAW / row["path"]), f"{name}: {float(row['deviation']):.1f} deviations", name)
-
-
-def denoising(found: Values) -> Table:
-    """What is left of a patch's place in its feature, and what that does to nearest neighbours, by kind of feature."""
-    leakage, errors = found["positional_leakage"], found["error_to_stage_1"]
-    kinds = ("raw", "mean_artifact", "stage_1", "denoiser")
-    lines, notes = [], []
-    if leakage is None:
-        notes.append("Positional leakage is not known: it takes training and validation images that stage 1 ran on.")
-    else:
-        lines.append(Line(["R² of reading a patch's place from its feature", *(number(leakage[k]) for k in kinds)]))
-    if errors is not None:
-        cells = [number(errors.get(kind)) for kind in kinds]
-        lines.append(Line(["squared distance to stage 1, over its variance", *cells]))
-    for category, values in found["nearest_neighbour"].items():
-        if values is None:
-            notes.append(f"{category}: no figure of nearest neighbours without test images of both kinds.")
-            continue
-        shown = [number(values[kind]["value"]) for kind in ("raw", "mean_artifact")]
-        lines.append(Line([f"{category}: AUROC of nearest neighbours", *shown, DASH, number(values["clean"]["value"])]))
-        one = values["difference"]
-        notes.append(
-            f"{category}: nearest neighbours among denoised less among raw features: {one['value']:+.3f} "
-            f"[{one['ci'][0]:+.3f} to {one['ci'][1]:+.3f}], paired."
-        )
-    return Table(["", "raw tokens", "less the mean artifact", "stage 1", "after the denoiser"], lines, notes=notes)
-
-
-def labelled(found: Values) -> list[str]:
-    """What plain classifiers reach where labels may be learned, for the record."""
-    said = []
-    for category, probes in found["labelled"].items():
-        known = {name: one["image_auroc"] for name, one in probes.items() if one["image_auroc"] is not None}
-        if known:
-            said.append(f"{category}: " + ", ".join(f"{name} {number(value)}" for name, value in known.items()))
-        else:
-            said.append(f"{category}: {next(iter(probes.values()))['reason']}")
-    return said
+    caption = f"{name}: {float(row['deviation']):.1f} deviations"
+    return embed(thumbnail(paths.RAW / row["path"]), caption, name)

@@ -1,4 +1,4 @@
-"""The page itself: what `contents` gathers, laid out by the templates beside this module."""
+"""The page as HTML: the templates beside this module, filled in with what `contents` gathers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 @cache
-def environment() -> Environment:
-    """Templates of this package. Whatever they are given is escaped: names of files and of defects are users'."""
+def template_environment() -> Environment:
+    """Environment for the templates of this package. All values are escaped, because users choose names of files."""
     return Environment(
         loader=PackageLoader("pipeline.report", ""),
         autoescape=True,
@@ -23,4 +23,4 @@ def environment() -> Environment:
 
 def render(template: str, **values: Any) -> str:
     """A template of this package as text."""
-    return environment().get_template(template).render(values)
+    return template_environment().get_template(template).render(values)

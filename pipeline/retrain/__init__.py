@@ -1,1 +1,4 @@
-"""Scheduled retraining: new images in, a challenger, a gate, and at most one champion after another."""
+"""Retraining: new images in, a challenger trained, a gate, and promotion to champion.
+
+`once` is one run, readable from top to bottom. `flow` and `schedule` repeat it.
+"""

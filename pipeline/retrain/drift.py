@@ -1,4 +1,4 @@
-"""Whether new images look like the training images, to a network that has learned from neither."""
+"""Whether new images look like the training images to a network that was trained on neither."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from stages.drift.drift import Drift, compare
 from stages.types import Extract
 
 SIDE, PATCH, NETWORK = 224, 8, "lite0"
-MOST = 500
-"""Training images of a category, drawn, and new images, that are compared: more cost minutes and show no more."""
+MAX_IMAGES = 500
+"""Training images, and new images, that are sampled from each category. More take minutes and find no more drift."""
 
 
-def drift_of(folder: Path, params: Params, new: Collection[str]) -> dict[str, Drift]:
-    """By category that has new good images: those against the good training images that were there before.
+def measure_drift(folder: Path, params: Params, new: Collection[str]) -> dict[str, Drift]:
+    """By category with new good images, compare these with the earlier good training images.
 
     Args:
         folder: root of a project whose stage `download` has run.
@@ -33,34 +33,36 @@ def drift_of(folder: Path, params: Params, new: Collection[str]) -> dict[str, Dr
     config = DriftConfig(level=params.retrain.drift_level, least=params.retrain.drift_least)
     manifest = pd.read_parquet(folder / paths.MANIFEST)
     good = manifest[manifest["label"] == 0]
-    fresh = good["sha256"].isin(new)
-    found = {}
+    is_new = good["sha256"].isin(new)
+    drift = {}
     for category in params.data.categories:
-        own = good["category"] == category
-        arrived = good[own & fresh]
-        before = good[own & ~fresh & (good["split"] == "train")]
+        in_category = good["category"] == category
+        arrived = good[in_category & is_new]
+        before = good[in_category & ~is_new & (good["split"] == "train")]
         if len(arrived) == 0:
             continue
         if len(arrived) < config.least:
             why = f"{len(arrived)} new good images, fewer than retrain.drift_least = {config.least}"
-            found[category] = Drift(len(before), len(arrived), config.level, (), why)
+            drift[category] = Drift(len(before), len(arrived), config.level, (), why)
             continue
-        described = [_described(folder, _some(one, params.seed), params) for one in (before, arrived)]
-        found[category] = compare(described[0], described[1], config, params.seed)
-    return found
+        training_descriptors, new_descriptors = (
+            _describe_images(folder, _sample(table, params.seed), params) for table in (before, arrived)
+        )
+        drift[category] = compare(training_descriptors, new_descriptors, config, params.seed)
+    return drift
 
 
-def _described(folder: Path, table: pd.DataFrame, params: Params) -> Descriptors:
+def _describe_images(folder: Path, table: pd.DataFrame, params: Params) -> Descriptors:
     from stages.backbone.imagenet import extractor
     from stages.torch_setup import device_named
 
     images = ImageFiles([folder / paths.RAW / path for path in table["path"]], SIDE)
-    return describe(images, _Maps(images, extractor(NETWORK, PATCH, device_named(params.compute.device))))
+    return describe(images, _FeatureMaps(images, extractor(NETWORK, PATCH, device_named(params.compute.device))))
 
 
 @dataclass(frozen=True)
-class _Maps:
-    """Feature maps of image files, computed when they are asked for."""
+class _FeatureMaps:
+    """Feature maps of N image files, (N, h, w, C), computed on access."""
 
     images: ImageFiles
     extract: Extract
@@ -76,8 +78,9 @@ class _Maps:
         return self.extract(self.images[key])
 
 
-def _some(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    if len(table) <= MOST:
+def _sample(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """At most MAX_IMAGES random rows, in their order."""
+    if len(table) <= MAX_IMAGES:
         return table
-    rows = np.random.default_rng(seed).choice(len(table), MOST, replace=False)
+    rows = np.random.default_rng(seed).choice(len(table), MAX_IMAGES, replace=False)
     return table.iloc[np.sort(rows)]

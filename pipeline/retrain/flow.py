@@ -1,4 +1,4 @@
-"""The flow that a schedule starts, in a process of its own, in the project's root."""
+"""The Prefect flow that a schedule starts. It runs in its own process, in the project's root."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from prefect.states import Cancelled, Completed, Failed
 from pipeline.project.params import load_params
 from pipeline.project.root import find_root
 from pipeline.retrain.once import retrain_once
-from pipeline.retrain.promotion import Busy
-from pipeline.retrain.records import folder_of, history, made_up_for, markdown
+from pipeline.retrain.promotion import AlreadyRunning
+from pipeline.retrain.records import history, is_superseded, markdown, run_folder
 from stages.types import UserError
 
 RETRY_DELAY_S = 60
@@ -27,26 +27,26 @@ def _retrain(root: Path) -> dict[str, Any]:
 
 @flow(name="burnish-retrain", persist_result=False, validate_parameters=False)
 def retrain_flow() -> State[Any]:
-    """One scheduled run: what `burnish retrain --once` does, tried again where it failed."""
+    """One scheduled run: the same as `burnish retrain --once`, and again if it failed (`retrain.retries`)."""
     root = find_root()
     now = datetime.now(UTC)
-    if made_up_for(history(root), runtime.flow_run.scheduled_start_time, now):
-        return Completed(message="passed over: late, and a run has started since")
-    tried = _retrain.with_options(retries=load_params().retrain.retries, retry_delay_seconds=RETRY_DELAY_S)
+    if is_superseded(history(root), runtime.flow_run.scheduled_start_time, now):
+        return Completed(message="skipped: this run is late, and another run has started since")
+    retrain = _retrain.with_options(retries=load_params().retrain.retries, retry_delay_seconds=RETRY_DELAY_S)
     try:
-        run = tried(root)
-    except Busy as fault:
+        run = retrain(root)
+    except AlreadyRunning as fault:
         return Cancelled(message=str(fault))
     except UserError as fault:
         return Failed(message=str(fault))
-    _show(root, run)
+    _publish(root, run)
     return Completed(message=f"{run['result']}: {run['reason']}")
 
 
-def _show(root: Path, run: dict[str, Any]) -> None:
-    """The run and the comparison on Prefect's page."""
+def _publish(root: Path, run: dict[str, Any]) -> None:
+    """Show the run and the comparison on Prefect's page."""
     from prefect.artifacts import create_markdown_artifact
 
-    diff = folder_of(root, run["id"]) / "diff.md"
+    diff = run_folder(root, run["id"]) / "diff.md"
     text = markdown(run) + ("\n" + diff.read_text("utf-8") if diff.is_file() else "")
     create_markdown_artifact(text, key="retrain", description=f"retraining {run['id']}")

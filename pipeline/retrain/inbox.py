@@ -1,13 +1,17 @@
-"""The inbox: which of its files are new, whole and of use; which are there already; which have to wait, and why."""
+"""The inbox: which files are new and complete, which images are known already, and which files stay, and why."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from pipeline.project import paths
+from pipeline.project.params import Params
 from stages.download.config import DataConfig
 from stages.download.examine import State, examine_image, max_bytes_for, read_unchanged, state_of
 from stages.download.sources.files import images_below, is_image
@@ -15,15 +19,15 @@ from stages.download.sources.globs import regex
 from stages.images import ImageFault
 
 UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart")
-"""Endings under which programs write what is not whole yet. (Hidden files are passed over as well.)"""
+"""Suffixes of files that a program is still writing. Hidden files are ignored as well."""
 
 
 @dataclass(frozen=True)
-class Drop:
-    """One file of the inbox that is taken in."""
+class InboxFile:
+    """A file of the inbox that can be taken in."""
 
     path: str
-    """Below the inbox, '/' between parts."""
+    """Relative to the inbox, with '/' between parts."""
     sha256: str
     kind: str
     """`normal`, `defect` or `mask`."""
@@ -31,71 +35,95 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Inbox:
-    """What a look into the inbox found."""
+class InboxScan:
+    """The files in the inbox."""
 
-    new: tuple[Drop, ...] = ()
-    known: tuple[Drop, ...] = ()
-    """Of the same bytes and kind as an image that is there already, or as one of `new`."""
-    left: Mapping[str, str] = field(default_factory=dict)
-    """Why, by path, a file stays where it is."""
-
-
-Known = Mapping[str, str]
-"""`normal` or `defect` by sha256, of the images that are there already."""
+    new: tuple[InboxFile, ...] = ()
+    known: tuple[InboxFile, ...] = ()
+    """With the same content and kind as an image of the pool, or as a file in `new`."""
+    skipped_files: Mapping[str, str] = field(default_factory=dict)
+    """Path -> why the file stays in the inbox."""
 
 
-def holds_files(folder: Path) -> bool:
-    """Whether there is anything that may be an image: a first look, which reads no file."""
+KnownImages = Mapping[str, str]
+"""sha256 -> `normal` or `defect`, of the images in the pool."""
+
+
+def inbox_folder(root: Path, params: Params) -> Path:
+    """The folder of the parameter `retrain.inbox`, which may be relative to the project's root."""
+    return Path(os.path.normpath(root / params.retrain.inbox))
+
+
+def may_hold_images(folder: Path) -> bool:
+    """Whether a file has the suffix of an image. Reads no file."""
     return folder.is_dir() and any(True for _ in images_below(folder))
 
 
-def others(folder: Path) -> list[str]:
-    """Files that are no images by their ending, and none that is still being written; hidden ones are passed over."""
+def unsupported_files(folder: Path) -> list[str]:
+    """Files without the suffix of an image, except hidden files and those still being written."""
     if not folder.is_dir():
         return []
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    seen = (path.as_posix() for path in files if not any(part.startswith(".") for part in path.parts))
-    return sorted(path for path in seen if not is_image(path) and not path.endswith(UNFINISHED))
+    visible = (path.as_posix() for path in files if not any(part.startswith(".") for part in path.parts))
+    return sorted(path for path in visible if not is_image(path) and not path.endswith(UNFINISHED))
 
 
-def look(folder: Path, config: DataConfig, known: Known, wait: Callable[[], None]) -> Inbox:
-    """Read the inbox. A file that changes while `wait` waits is still being written, whatever the clock says.
+def scan_inbox(folder: Path, config: DataConfig, known: KnownImages, wait: Callable[[], None]) -> InboxScan:
+    """Read the files in the inbox.
+
+    Args:
+        wait: called between two looks at every file. A file that changes meanwhile is still being written, whatever
+            its time says.
 
     Raises:
         UserError: the folder cannot be read.
     """
-    if not holds_files(folder):
-        return Inbox()
+    if not may_hold_images(folder):
+        return InboxScan()
     before = dict(_states(folder))
     wait()
-    new: list[Drop] = []
-    seen_again: list[Drop] = []
-    left: dict[str, str] = {}
-    seen = dict(known)
+    new: list[InboxFile] = []
+    known_files: list[InboxFile] = []
+    skipped_files: dict[str, str] = {}
+    kinds = dict(known)
     for path, state in sorted(_states(folder)):
-        drop = _read(folder, path, config) if before.get(path) == state else "it is still being written"
-        if isinstance(drop, str):
-            left[path] = drop
-        elif drop.kind != "mask" and seen.get(drop.sha256, drop.kind) != drop.kind:
-            left[path] = f"the same image is there as {seen[drop.sha256]} already"
-        elif drop.sha256 in seen:
-            seen_again.append(drop)
+        file = _read(folder, path, config) if before.get(path) == state else "it is still being written"
+        if isinstance(file, str):
+            skipped_files[path] = file
+        elif file.kind != "mask" and kinds.get(file.sha256, file.kind) != file.kind:
+            skipped_files[path] = f"the same image is known as {kinds[file.sha256]}"
+        elif file.sha256 in kinds:
+            known_files.append(file)
         else:
-            new.append(drop)
-            if drop.kind != "mask":  # masks of different images may be equal
-                seen[drop.sha256] = drop.kind
-    return Inbox(tuple(new), tuple(seen_again), left)
+            new.append(file)
+            if file.kind != "mask":  # masks of different images may be equal
+                kinds[file.sha256] = file.kind
+    return InboxScan(tuple(new), tuple(known_files), skipped_files)
 
 
-def pause(seconds: float) -> Callable[[], None]:
+def make_wait(seconds: float) -> Callable[[], None]:
+    """A function that waits so long."""
     return lambda: time.sleep(seconds)
 
 
-def place(drop: Drop, pool: Path) -> PurePosixPath:
-    """Where in the pool of images it goes: its own path, with its digest in the name where that is taken."""
-    path = PurePosixPath(drop.path)
-    return path.with_name(f"{path.stem}-{drop.sha256[:8]}{path.suffix}") if (pool / path).exists() else path
+def pool_path(file: InboxFile, pool: Path) -> PurePosixPath:
+    """Path for a file below the pool: its path in the inbox, with part of its digest if that path is taken."""
+    path = PurePosixPath(file.path)
+    return path.with_name(f"{path.stem}-{file.sha256[:8]}{path.suffix}") if (pool / path).exists() else path
+
+
+def move_out(root: Path, kind: str, run: str, inbox: Path, files: Mapping[str, str]) -> None:
+    """Move files from the inbox to data/retrain/KIND/RUN.
+
+    Args:
+        files: path below the inbox -> sha256. A file whose content has changed is another file and stays.
+    """
+    for name, sha256 in files.items():
+        source, target = inbox / name, root / paths.RETRAIN / kind / run / name
+        if not source.is_file() or hashlib.sha256(source.read_bytes()).hexdigest() != sha256:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(source, target)
 
 
 def _states(folder: Path) -> Iterator[tuple[str, State]]:
@@ -104,30 +132,31 @@ def _states(folder: Path) -> Iterator[tuple[str, State]]:
             try:
                 yield path, state_of(folder / path)
             except OSError:
-                continue  # gone since it was listed
+                continue  # removed since it was listed
 
 
-def _read(folder: Path, path: str, config: DataConfig) -> Drop | str:
-    """The file as it would be taken in, or why it cannot be."""
-    found = _kind(path, config)
-    if found is None:
+def _read(folder: Path, path: str, config: DataConfig) -> InboxFile | str:
+    """The file, or why it cannot be taken in."""
+    kind_and_category = _classify(path, config)
+    if kind_and_category is None:
         return (
-            f"neither data.normal = {config.normal!r} nor data.defect = {config.defect!r} nor data.mask = "
-            f"{config.mask!r} matches its place in the inbox"
+            f"its path in the inbox matches neither data.normal = {config.normal!r} nor data.defect = "
+            f"{config.defect!r} nor data.mask = {config.mask!r}"
         )
+    kind, category = kind_and_category
     try:
         data, _ = read_unchanged(folder / path, max_bytes_for(config.max_pixels))
     except ImageFault as fault:
         return str(fault)
-    side = 1 if found[0] == "mask" else config.min_side
-    if reason := examine_image(data, side, config.max_pixels).reason:
+    min_side = 1 if kind == "mask" else config.min_side
+    if reason := examine_image(data, min_side, config.max_pixels).reason:
         return reason
-    return Drop(path, hashlib.sha256(data).hexdigest(), *found)
+    return InboxFile(path, hashlib.sha256(data).hexdigest(), kind, category)
 
 
-def _kind(path: str, config: DataConfig) -> tuple[str, str] | None:
-    """What the globs make of a path, and of which category it is; a sole category needs no folder of its own."""
-    for category, rest in _readings(path, config.categories):
+def _classify(path: str, config: DataConfig) -> tuple[str, str] | None:
+    """Kind and category of a path by the globs of the data source; None if no glob matches."""
+    for category, rest in _possible_categories(path, config.categories):
         if regex(config.mask).fullmatch(rest):
             return "mask", category
         if regex(config.normal).fullmatch(rest):
@@ -137,7 +166,8 @@ def _kind(path: str, config: DataConfig) -> tuple[str, str] | None:
     return None
 
 
-def _readings(path: str, categories: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _possible_categories(path: str, categories: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(category, rest of the path): by the first folder, and a single category also without a folder."""
     first, slash, rest = path.partition("/")
     if slash and first in categories:
         yield first, rest

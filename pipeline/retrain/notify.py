@@ -1,4 +1,4 @@
-"""Tell somebody: a JSON message to the address in BURNISH_WEBHOOK_URL. The address is a secret, so it is in no file."""
+"""Send the result of a run to the address in BURNISH_WEBHOOK_URL. The address is a secret, so no file contains it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from pipeline.retrain.records import Run
 
-VARIABLE = "BURNISH_WEBHOOK_URL"
+URL_VARIABLE = "BURNISH_WEBHOOK_URL"
 TIMEOUT_S = 10.0
-WORTH_IT = ("failed", "held", "promoted", "rolled back")
+NOTIFIED_RESULTS = ("failed", "held", "promoted", "rolled back")
 
 
 def notify(root: Path, run: Run) -> bool:
-    """Post what happened, as `text` (which chat services show) and in full; whether it was received.
+    """Post a run as JSON, with a `text` that chat services show; returns whether the receiver accepted it.
 
-    A message that does not get through is a line on stderr, never a failed run.
+    If posting fails, a line is printed to stderr, and the run goes on.
     """
-    address = os.environ.get(VARIABLE)
-    if not address or run.result not in WORTH_IT:
+    address = os.environ.get(URL_VARIABLE)
+    if not address or run.result not in NOTIFIED_RESULTS:
         return False
     import httpx
 
@@ -28,6 +28,6 @@ def notify(root: Path, run: Run) -> bool:
     try:
         httpx.post(address, json={"text": text, "run": run.to_json()}, timeout=TIMEOUT_S).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
-        print(f"burnish: {VARIABLE}: the message did not get through ({type(fault).__name__})", file=sys.stderr)
+        print(f"burnish: {URL_VARIABLE}: the message could not be sent ({type(fault).__name__})", file=sys.stderr)
         return False
     return True

@@ -1,4 +1,4 @@
-"""One run of retraining, from the inbox to the champion, readable top to bottom."""
+"""One run of retraining, from the inbox to the champion, readable from top to bottom."""
 
 from __future__ import annotations
 
@@ -10,177 +10,181 @@ from typing import Any
 
 from pipeline.bundle import champion
 from pipeline.project import paths
-from pipeline.project.git import git, is_ancestor
 from pipeline.project.params import Params, load_params
-from pipeline.retrain import records, tags
-from pipeline.retrain.inbox import Inbox, holds_files, look, others, pause
+from pipeline.retrain import journal, records, tags
+from pipeline.retrain.base_commit import choose_base_commit, find_champion_commit
+from pipeline.retrain.inbox import (
+    InboxScan,
+    inbox_folder,
+    make_wait,
+    may_hold_images,
+    move_out,
+    scan_inbox,
+    unsupported_files,
+)
+from pipeline.retrain.journal import JournalEntry
 from pipeline.retrain.notify import notify
-from pipeline.retrain.promotion import Say, carry_out, carry_out_interrupted, finish, only_retraining, restore
-from pipeline.retrain.records import Decision, Run
-from pipeline.retrain.worktree import Worktree, absolute
+from pipeline.retrain.pipeline_run import run_pipeline
+from pipeline.retrain.promotion import (
+    Say,
+    carry_out,
+    complete_interrupted,
+    exclusive_retraining,
+    record_run,
+)
+from pipeline.retrain.records import Run
+from pipeline.retrain.worktree import Worktree
 from pipeline.show.text import counted
 from stages.types import UserError
 
-FIRST = "the first champion"
+FIRST_CHAMPION = "the first champion"
+"""Reason of the promotion of the checked-out commit."""
 
 
 def retrain_once(root: Path, *, force: bool = False, say: Say = print) -> Run:
-    """Take in what is new, train a challenger, and let it serve if the gate lets it pass.
+    """Take in new images, train a challenger, and promote it if the gate allows it.
 
     Args:
-        root: the project's root, also the working directory.
-        force: train though nothing is new, for example because code or parameters have changed.
+        root: root of the project, which is also the working directory.
+        force: train although nothing is new, for example because code or parameters have changed.
 
     Raises:
-        UserError: it failed, which is in the history; the champion serves on. Or another one is at work.
+        UserError: the run failed, which the history records, and the champion stays; or another run is in progress.
     """
-    with only_retraining(root):
-        carry_out_interrupted(root, say)
+    with exclusive_retraining(root):
+        complete_interrupted(root, say)
         params = load_params()
-        run = _one(root, params, force, say)
-        if run.reason == FIRST and holds_files(absolute(root, params.retrain.inbox)):
-            run = _one(root, params, force, say)
+        run = _run_recorded(root, params, force, say)
+        if run.reason == FIRST_CHAMPION and may_hold_images(inbox_folder(root, params)):
+            run = _run_recorded(root, params, force, say)
         return run
 
 
-def _one(root: Path, params: Params, force: bool, say: Say) -> Run:
-    """One attempt, which the history remembers however it ends."""
-    run = Run(records.run_id(root, datetime.now(UTC)), "failed", champion=champion.version(root))
+def _run_recorded(root: Path, params: Params, force: bool, say: Say) -> Run:
+    """Make one attempt, and record its end in the history even if it fails."""
+    run_id = records.make_run_id(root, datetime.now(UTC))
+    run = Run(run_id, "failed", champion=champion.current_version(root))
     try:
         run = _attempt(root, params, run, force, say)
     except BaseException as fault:
-        if records.read_journal(root) is None:  # else it is decided, and the next run carries it out
-            why = " ".join(str(fault).split()) if isinstance(fault, Exception) else "stopped by a signal"
-            records.remember(root, ended := replace(run, reason=why or type(fault).__name__, ended=_now()))
-            notify(root, ended)
+        if journal.read_journal(root) is None:  # else there is a decision, and the next run completes it
+            message = " ".join(str(fault).split()) if isinstance(fault, Exception) else "stopped by a signal"
+            failed = replace(run, reason=message or type(fault).__name__, ended=_now())
+            records.append_to_history(root, failed)
+            notify(root, failed)
         raise
     finally:
-        champion.prune(root, params.retrain.keep)
-    say(f"{run.result}: {run.reason}; {run.champion or 'nothing'} serves")
+        champion.prune_versions(root, params.retrain.keep)
+    say(f"{run.result}: {run.reason}; champion: {run.champion or 'none'}")
     if run.branch:
-        say(f"to take it up in this checkout: {records.take_up(run.branch)}")
+        say(f"to merge it into this checkout: {records.merge_command(run.branch)}")
     notify(root, run)
     return run
 
 
 def _attempt(root: Path, params: Params, run: Run, force: bool, say: Say) -> Run:
-    champion_commit = _champion_commit(root, params, say)
-    inbox = absolute(root, params.retrain.inbox)
-    if champion_commit and not force and not holds_files(inbox):
-        return _nothing(root, run, Inbox(), inbox)
+    champion_commit = find_champion_commit(root, params, say)
+    inbox = inbox_folder(root, params)
+    if champion_commit and not force and not may_hold_images(inbox):
+        return _end_without_training(root, run, InboxScan(), inbox)
     tree = Worktree(root)
-    base, notes = _base(root, champion_commit)
+    base, notes = choose_base_commit(root, champion_commit)
     say(f"preparing {paths.WORKTREE} at {base[:12]}")
     tree.prepare(base)
-    found = _look(tree, inbox, params) if champion_commit else Inbox()  # the first champion is the commit as it is
-    for name, why in found.left.items():
-        say(f"left in the inbox: {name}: {why}")
-    if found.known:
-        records.move_aside(root, "known", run.id, inbox, {drop.path: drop.sha256 for drop in found.known})
-        say(f"there already, moved to {paths.RETRAIN}/known/: {', '.join(drop.path for drop in found.known)}")
-    run = replace(run, known=len(found.known), left=found.left, notes=notes)
-    if champion_commit and not force and not found.new:
-        return _nothing(root, run, found, inbox)
-    run = replace(run, new=len(found.new))
-    what = (
-        f"{counted(run.new, 'new file')}: training a challenger"
-        if champion_commit
-        else "no champion yet: making the first"
-    )
-    say(f"{what} (log: {_log(root, run).relative_to(root)})")
-    _train(tree, inbox, found, _log(root, run), params, say)
-    out = records.folder_of(root, run.id)
-    run, promote = _judge(tree, run, champion_commit, found, params, out)
-    _keep_report(tree, out)
-    for line in (*run.gate, *(line for one in run.drift.values() for line in one["lines"])):
+    scan = _scan(tree, inbox, params) if champion_commit else InboxScan()  # the first champion takes in no images
+    for name, why in scan.skipped_files.items():
+        say(f"stays in the inbox: {name}: {why}")
+    if scan.known:
+        move_out(root, "known", run.id, inbox, {file.path: file.sha256 for file in scan.known})
+        say(f"known already, moved to {paths.RETRAIN}/known/: {', '.join(file.path for file in scan.known)}")
+    run = replace(run, known=len(scan.known), skipped_files=scan.skipped_files, notes=notes)
+    if champion_commit and not force and not scan.new:
+        return _end_without_training(root, run, scan, inbox)
+    run = replace(run, new=len(scan.new))
+    task = f"{counted(run.new, 'new file')}: training a challenger"
+    if not champion_commit:
+        task = "there is no champion yet: making the first champion"
+    say(f"{task} (log: {_log_path(root, run).relative_to(root)})")
+    _train(tree, inbox, scan, _log_path(root, run), params, say)
+    out = records.run_folder(root, run.id)
+    run, promote = _evaluate(tree, run, champion_commit, scan, params, out)
+    _copy_report(tree, out)
+    for line in (*run.gate, *(line for category in run.drift.values() for line in category["lines"])):
         say(line)
-    return _decide(root, tree, run, found, promote, params)
+    return _carry_out_decision(root, tree, run, scan, promote, params)
 
 
-def _champion_commit(root: Path, params: Params, say: Say) -> str | None:
-    """The commit of the champion that serves; one that only its tag knows (a fresh clone) is made anew first."""
-    if folder := champion.current(root):
-        return champion.commit_of(folder)
-    if known := tags.champion(root, params.retrain.model):
-        say(f"making the bundle of the champion {known} anew")
-        restore(root, params, known)
-        champion.switch(root, known)
-        return tags.commit_of(root, params.retrain.model, known)
-    return None
+def _scan(tree: Worktree, inbox: Path, params: Params) -> InboxScan:
+    """Scan the inbox.
 
-
-def _base(root: Path, champion_commit: str | None) -> tuple[str, tuple[str, ...]]:
-    """What the challenger is made from: the checkout's commit where that holds the champion's, else the champion's."""
-    head = git(root, "rev-parse", "HEAD")
-    if champion_commit is None or is_ancestor(root, champion_commit, head):
-        return head, ()
-    if is_ancestor(root, head, champion_commit):
-        return champion_commit, ()
-    count = git(root, "rev-list", "--count", f"{champion_commit}..{head}")
-    note = (
-        f"the checkout has {count} commits that the champion lacks and the champion commits that the checkout lacks; "
-        "the challenger goes on from the champion: merge the champion's branch to take up both"
-    )
-    return champion_commit, (note,)
-
-
-def _look(tree: Worktree, inbox: Path, params: Params) -> Inbox:
+    Raises:
+        UserError: the inbox holds images, but new images cannot be added to this data source.
+    """
     data = tree.params.data
-    if not holds_files(inbox):
-        return Inbox()
+    if not may_hold_images(inbox):
+        return InboxScan()
     if data.source != "folder" or data.labels is not None:
-        what = f"data.source = {data.source!r}" if data.source != "folder" else f"data.labels = {data.labels!r}"
-        raise UserError(f"{inbox} holds files, but {what} takes none in: new images need data.source: folder, by globs")
+        obstacle = f"data.source = {data.source!r}" if data.source != "folder" else f"data.labels = {data.labels!r}"
+        raise UserError(
+            f"{inbox} holds files, but new images cannot be added with {obstacle}: retraining needs data.source: "
+            "folder, and globs"
+        )
     import pandas as pd
 
     known = {}
     if (path := tree.folder / paths.MANIFEST).is_file():
         manifest = pd.read_parquet(path, columns=["sha256", "label"])
         known = {sha: "defect" if label else "normal" for sha, label in manifest.itertuples(index=False)}
-    return look(inbox, data, known, pause(params.retrain.settle_s))
+    return scan_inbox(inbox, data, known, make_wait(params.retrain.settle_s))
 
 
-def _train(tree: Worktree, inbox: Path, found: Inbox, log: Path, params: Params, say: Say) -> None:
-    went = tree.take(inbox, found.new)
+def _train(tree: Worktree, inbox: Path, scan: InboxScan, log: Path, params: Params, say: Say) -> None:
+    """Add the new images to the pool and run the pipeline.
+
+    Raises:
+        UserError: the pipeline failed, or stage `download` left out a new image.
+    """
+    added = tree.add_to_pool(inbox, scan.new)
     tree.track_pool()
-    tree.run(log, params.retrain.timeout_minutes * 60, say)
-    if not went:
+    run_pipeline(tree.root, tree.folder, log, params.retrain.timeout_minutes * 60, say)
+    if not added:
         return
     import pandas as pd
 
-    seen = set(pd.read_parquet(tree.folder / paths.MANIFEST, columns=["sha256"])["sha256"])
-    for drop in found.new:
-        if drop.kind != "mask" and drop.sha256 not in seen:
+    in_manifest = set(pd.read_parquet(tree.folder / paths.MANIFEST, columns=["sha256"])["sha256"])
+    for file in scan.new:
+        if file.kind != "mask" and file.sha256 not in in_manifest:
             raise UserError(
-                f"{drop.path} went to {tree.pool.name}/{went[drop.path]}, but stage download passed it over: see "
-                f"{tree.folder / paths.REJECTED}, and lay the inbox out as data.folder"
+                f"{file.path} was added as {tree.pool.name}/{added[file.path]}, but stage download left it out: see "
+                f"{tree.folder / paths.REJECTED}, and lay out the inbox like data.folder"
             )
 
 
-def _judge(
-    tree: Worktree, run: Run, champion_commit: str | None, found: Inbox, params: Params, out: Path
+def _evaluate(
+    tree: Worktree, run: Run, champion_commit: str | None, scan: InboxScan, params: Params, out: Path
 ) -> tuple[Run, bool]:
-    """The run with what was found, and whether the challenger is to serve."""
+    """The run with reason, gate and drift, and whether to promote the challenger."""
     if champion_commit is None:
-        return replace(run, reason=FIRST), True
-    chosen = tree.params.model_copy(update={"retrain": params.retrain})  # the checkout's, as for the inbox
-    from pipeline.retrain.judgement import held_for_drift, judge_challenger
+        return replace(run, reason=FIRST_CHAMPION), True
+    from pipeline.retrain.decision import drift_objection, evaluate_challenger
 
+    params_used = tree.params.model_copy(update={"retrain": params.retrain})  # section `retrain` of the checkout
     drift: dict[str, Any] = {}
-    if new := {drop.sha256 for drop in found.new}:
-        from pipeline.retrain.drift import drift_of
+    if new := {file.sha256 for file in scan.new}:
+        from pipeline.retrain.drift import measure_drift
 
-        drift = drift_of(tree.folder, chosen, new)
-    told = {name: {**one.to_json(), "lines": one.lines()} for name, one in drift.items()}
-    judgement = judge_challenger(tree.folder, champion_commit, chosen, out)
-    why = held_for_drift(drift, params)
-    reason = why if judgement.promote and why else judgement.reason
-    return replace(run, reason=reason, gate=judgement.gate, drift=told), judgement.promote and why is None
+        drift = measure_drift(tree.folder, params_used, new)
+    drift_record = {category: {**result.to_json(), "lines": result.lines()} for category, result in drift.items()}
+    decision = evaluate_challenger(tree.folder, champion_commit, params_used, out)
+    objection = drift_objection(drift, params)
+    reason = objection if decision.promote and objection else decision.reason
+    run = replace(run, reason=reason, gate=decision.breaches, drift=drift_record)
+    return run, decision.promote and objection is None
 
 
-def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, params: Params) -> Run:
-    """Write down what is to happen, then let it happen: from here on a kill is made good by the next run."""
-    inbox, model = absolute(root, params.retrain.inbox), params.retrain.model
+def _carry_out_decision(root: Path, tree: Worktree, run: Run, scan: InboxScan, promote: bool, params: Params) -> Run:
+    """Write the decision into the journal, then carry it out. After a kill, the next run completes it."""
+    inbox, model = inbox_folder(root, params), params.retrain.model
     message = ""
     if promote:
         version = tags.next_version(root, model)
@@ -189,36 +193,37 @@ def _decide(root: Path, tree: Worktree, run: Run, found: Inbox, promote: bool, p
         commit = tree.commit(message)
         from pipeline.bundle.writer import make_bundle
 
-        champion.install(root, version, lambda folder: make_bundle(tree.params, tree.folder, folder))
+        champion.install_version(root, version, lambda folder: make_bundle(tree.params, tree.folder, folder))
         branch = f"retrain/{run.id[:4]}-{run.id[4:6]}-{run.id[6:8]}"
         run = replace(run, result="promoted", champion=version, commit=commit, branch=branch)
     else:
         run = replace(run, result="held")
     run = replace(run, ended=_now())
-    files = {drop.path: drop.sha256 for drop in found.new}
-    decision = Decision(run, files, str(inbox), model, message)
-    records.write_journal(root, decision)
-    return carry_out(root, decision)
+    files = {file.path: file.sha256 for file in scan.new}
+    entry = JournalEntry(run, files, str(inbox), model, message)
+    journal.write_journal(root, entry)
+    return carry_out(root, entry)
 
 
-def _nothing(root: Path, run: Run, found: Inbox, inbox: Path) -> Run:
-    reasons = [f"{counted(len(found.known), 'file')} known already"] if found.known else []
-    reasons += [f"{counted(len(found.left), 'file')} left in the inbox"] if found.left else []
-    if passed := others(inbox):
-        reasons.append(f"no images, passed over: {', '.join(passed[:3])}{', ...' if len(passed) > 3 else ''}")
+def _end_without_training(root: Path, run: Run, scan: InboxScan, inbox: Path) -> Run:
+    reasons = [f"{counted(len(scan.known), 'file')} known already"] if scan.known else []
+    reasons += [f"{counted(len(scan.skipped_files), 'file')} skipped"] if scan.skipped_files else []
+    if unsupported := unsupported_files(inbox):
+        more = ", ..." if len(unsupported) > 3 else ""
+        reasons.append(f"not images, ignored: {', '.join(unsupported[:3])}{more}")
     run = replace(run, result="nothing new", reason="; ".join(reasons) or "the inbox is empty", ended=_now())
-    finish(root, run)
+    record_run(root, run)
     return run
 
 
-def _keep_report(tree: Worktree, out: Path) -> None:
+def _copy_report(tree: Worktree, out: Path) -> None:
     if (page := tree.folder / paths.REPORT_INDEX).is_file():
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(page, out / "report.html")
 
 
-def _log(root: Path, run: Run) -> Path:
-    return records.folder_of(root, run.id) / "pipeline.log"
+def _log_path(root: Path, run: Run) -> Path:
+    return records.run_folder(root, run.id) / "pipeline.log"
 
 
 def _now() -> str:

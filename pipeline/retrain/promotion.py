@@ -1,4 +1,4 @@
-"""What may be done again and costs nothing then: carrying out a decision, making a bundle anew; and who may do it."""
+"""Steps that may be repeated without harm: carrying out a decision, and rebuilding a bundle; and the lock for them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from pathlib import Path
 
 from pipeline.bundle import champion
 from pipeline.project import paths
-from pipeline.project.git import advance
+from pipeline.project.git import advance_branch
 from pipeline.project.params import Params
-from pipeline.retrain import records, tags
-from pipeline.retrain.records import Decision, Run
+from pipeline.retrain import inbox, journal, records, tags
+from pipeline.retrain.journal import JournalEntry
+from pipeline.retrain.records import Run
 from pipeline.retrain.worktree import Worktree
 from stages.types import UserError
 
 Say = Callable[[str], None]
+"""Prints a line of progress."""
 
 
-class Busy(UserError):
-    """Another retraining or rollback of this project is at work."""
+class AlreadyRunning(UserError):
+    """Another retraining or rollback of this project is running."""
 
 
 @contextmanager
-def only_retraining(root: Path) -> Iterator[None]:
-    """One retraining or rollback of a project at a time, scheduled or by hand; the lock goes with the process.
+def exclusive_retraining(root: Path) -> Iterator[None]:
+    """Allow one retraining or rollback of a project at a time. The lock ends with the process, even if it is killed.
 
     Raises:
-        Busy: another one is at work.
+        AlreadyRunning: another retraining or rollback is running.
     """
     path = root / paths.RETRAIN / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,56 +42,59 @@ def only_retraining(root: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise Busy(f"a retraining (process {holder}) is at work in {root}: wait for it to end") from None
+            raise AlreadyRunning(
+                f"another retraining (process {holder}) is running in {root}: wait until it ends"
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
 
 
-def carry_out_interrupted(root: Path, say: Say) -> None:
-    """Carry out a decision that a kill interrupted. What was not decided yet leaves nothing behind but its log."""
-    if decision := records.read_journal(root):
-        say(f"carrying out what run {decision.run.id} had decided: {decision.run.result}")
-        carry_out(root, decision)
+def complete_interrupted(root: Path, say: Say) -> None:
+    """Complete a decision whose run was killed. Of a run killed before its decision, only the log remains."""
+    if entry := journal.read_journal(root):
+        say(f"completing the decision of run {entry.run.id}: {entry.run.result}")
+        carry_out(root, entry)
 
 
-def carry_out(root: Path, decision: Decision) -> Run:
-    """Every step does nothing where it was done before."""
-    run = decision.run
+def carry_out(root: Path, entry: JournalEntry) -> Run:
+    """Carry out a decision. A step that was done before does nothing."""
+    run = entry.run
     if run.result == "promoted":
         assert run.commit and run.branch and run.champion
-        run = replace(run, branch=advance(root, run.branch, run.commit))
-        tags.register(root, decision.model, str(run.champion), str(run.commit), decision.message)
+        run = replace(run, branch=advance_branch(root, run.branch, run.commit))
+        tags.register_version(root, entry.model, str(run.champion), str(run.commit), entry.message)
     if run.result in ("promoted", "rolled back"):
-        champion.switch(root, str(run.champion))
-        tags.assign(root, decision.model, str(run.champion), decision.message)
+        champion.set_current(root, str(run.champion))
+        tags.assign_champion(root, entry.model, str(run.champion), entry.message)
     kind = "taken" if run.result == "promoted" else "held"
-    records.move_aside(root, kind, run.id, Path(decision.inbox), decision.files)
-    finish(root, run)
-    records.clear_journal(root)
+    inbox.move_out(root, kind, run.id, Path(entry.inbox), entry.files)
+    record_run(root, run)
+    journal.clear_journal(root)
     return run
 
 
-def finish(root: Path, run: Run) -> None:
-    records.remember(root, run)
+def record_run(root: Path, run: Run) -> None:
+    """Add a run to the history, and write run.json and run.md unless nothing was new."""
+    records.append_to_history(root, run)
     if run.result != "nothing new":
         from pipeline.stage_io.saving import write_json
 
-        folder = records.folder_of(root, run.id)
+        folder = records.run_folder(root, run.id)
         write_json(folder / "run.json", run.to_json())
         (folder / "run.md").write_text(records.markdown(run.to_json()), "utf-8")
 
 
-def restore(root: Path, params: Params, version: str) -> None:
-    """Make a version's bundle anew from its commit and DVC's cache (or remote); it does not serve yet.
+def rebuild_bundle(root: Path, params: Params, version: str) -> None:
+    """Make a version's bundle again, from its commit and DVC's cache or remote. The champion stays the same.
 
     Raises:
-        UserError: its results are in neither.
+        UserError: neither the cache nor the remote has the results of the commit.
     """
     from pipeline.bundle.writer import make_bundle
 
     tree = Worktree(root)
     tree.prepare(tags.commit_of(root, params.retrain.model, version))
     tree.fetch_outputs()
-    champion.install(root, version, lambda folder: make_bundle(tree.params, tree.folder, folder))
+    champion.install_version(root, version, lambda folder: make_bundle(tree.params, tree.folder, folder))

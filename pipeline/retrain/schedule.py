@@ -1,4 +1,4 @@
-"""Retraining on a schedule: a Prefect deployment, served by one long-lived process."""
+"""Retraining on a schedule: one long-lived process serves a Prefect deployment."""
 
 from __future__ import annotations
 
@@ -13,54 +13,63 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.orchestration import server
+from pipeline.orchestration.server_discovery import answers
+from pipeline.orchestration.server_process import LOG_NAME
+from pipeline.orchestration.server_settings import configure_prefect, prefect_home_in_use
 from pipeline.project import paths
 from pipeline.project.params import load_params
 from stages.types import UserError
 
 NAME = "schedule"
-"""Of the deployment: Prefect lists it as `burnish-retrain/schedule`."""
+"""Name of the deployment. Prefect lists it as `burnish-retrain/schedule`."""
 PATIENCE_S = 60
-"""How long the server may be away; Prefect waits for it as well."""
+"""How long the server may be unreachable, in seconds. Prefect also waits for it."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_interval(text: str) -> timedelta:
-    """`30m`, `90s`, `2h`, `1d`.
+    """Parse an interval such as `30m`, `90s`, `2h` or `1d`.
 
     Raises:
-        UserError: anything else.
+        UserError: the text is not such an interval.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
-    if not found or float(found[1]) <= 0:
-        raise UserError(f"--every {text!r}: write a number and s, m, h or d, as in 30m")
-    return timedelta(seconds=float(found[1]) * UNITS[found[2]])
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise UserError(f"--every {text!r}: write a number and s, m, h or d, for example 30m")
+    return timedelta(seconds=float(match[1]) * UNITS[match[2]])
 
 
 def serve(root: Path, every: timedelta | None, cron: str | None) -> None:
-    """Retrain again and again until a signal ends this process.
+    """Retrain repeatedly until a signal ends this process.
+
+    Args:
+        root: of the project.
+        every: time between two runs; None: use `cron`.
+        cron: a line with five fields; None: use `every`.
 
     Raises:
-        UserError: another scheduler serves this project, or the schedule or the settings are at fault.
+        UserError: another process runs scheduled retraining of this project, the schedule or a setting is not valid, or
+            the server became unreachable.
     """
     load_params()
-    with only_scheduler(root):
-        server.configure(root)
+    with exclusive_scheduler(root):
+        configure_prefect(root)
         _check_cron(cron)
         from pipeline.orchestration.ui import live_server
 
-        with live_server(root) as page, _watched(os.environ["PREFECT_API_URL"]) as lost:
+        with live_server(root) as page, _watch_server(os.environ["PREFECT_API_URL"]) as unreachable:
             when = f"every {every.total_seconds():g} s" if every else f"at {cron!r}"
             print(f"retraining {when}; runs: {page}; Ctrl-C ends it", flush=True)
             _serve(every, cron)
-        if lost.is_set():
+        if unreachable.is_set():
             raise UserError(
-                f"Prefect's server at {page} has not answered for {PATIENCE_S} s, so no schedule is served any more; "
-                f"its log: {server.home_in_use() / 'server.log'}; start again"
+                f"Prefect's server at {page} has not answered for {PATIENCE_S} s, so scheduled retraining ended; see "
+                f"its log {prefect_home_in_use() / LOG_NAME}, then start again"
             )
 
 
 def _check_cron(cron: str | None) -> None:
+    """Raises UserError if the cron line is not valid."""
     if cron is None:
         return
     from prefect.client.schemas.schedules import CronSchedule
@@ -68,41 +77,49 @@ def _check_cron(cron: str | None) -> None:
     try:
         CronSchedule(cron=cron)
     except ValueError as fault:
-        raise UserError(f"--cron {cron!r} is no cron line: write five fields, as in '0 2 * * *'") from fault
+        raise UserError(f"--cron {cron!r} is not a cron line: write five fields, for example '0 2 * * *'") from fault
 
 
 @contextmanager
-def only_scheduler(root: Path) -> Iterator[None]:
-    """Raises UserError: another process serves a schedule of this project."""
+def exclusive_scheduler(root: Path) -> Iterator[None]:
+    """Allow one scheduler per project. The lock ends with the process.
+
+    Raises:
+        UserError: another process runs scheduled retraining of this project.
+    """
     path = root / paths.RETRAIN / "scheduler.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process serves retraining of {root} already: end that one first") from None
+            raise UserError(f"another process already runs scheduled retraining of {root}: end it first") from None
         yield
 
 
 @contextmanager
-def _watched(api: str) -> Iterator[threading.Event]:
-    """While we serve, ask the server whether it lives; the event is set, and serving ends, when it is gone."""
-    lost, done = threading.Event(), threading.Event()
+def _watch_server(api: str) -> Iterator[threading.Event]:
+    """Check regularly whether the server answers. If it does not for PATIENCE_S, set the event and end the process.
+
+    Args:
+        api: address of the server's API.
+    """
+    unreachable, done = threading.Event(), threading.Event()
 
     def watch() -> None:
-        heard = time.monotonic()
+        last_answer = time.monotonic()
         while not done.wait(PATIENCE_S / 12):
-            if server.answers(api):
-                heard = time.monotonic()
-            elif time.monotonic() - heard > PATIENCE_S:
-                lost.set()
+            if answers(api):
+                last_answer = time.monotonic()
+            elif time.monotonic() - last_answer > PATIENCE_S:
+                unreachable.set()
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield lost
+        yield unreachable
     finally:
         done.set()
         thread.join()
@@ -114,7 +131,7 @@ def _serve(every: timedelta | None, cron: str | None) -> None:
 
     from pipeline.retrain.flow import retrain_flow
 
-    _drop_missed(f"{retrain_flow.name}/{NAME}")
+    _delete_missed(f"{retrain_flow.name}/{NAME}")
     retrain_flow.serve(
         name=NAME,
         interval=every,
@@ -126,8 +143,8 @@ def _serve(every: timedelta | None, cron: str | None) -> None:
     )
 
 
-def _drop_missed(deployment: str) -> None:
-    """Of the runs that were due while nobody served them, keep the latest."""
+def _delete_missed(deployment: str) -> None:
+    """Of the runs that were due while no scheduler ran, keep only the latest."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         DeploymentFilter,
@@ -139,7 +156,7 @@ def _drop_missed(deployment: str) -> None:
     from prefect.client.schemas.objects import StateType
 
     with get_client(sync_client=True) as client:
-        late = [
+        missed = [
             run
             for run in client.read_flow_runs(
                 deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[deployment.partition("/")[2]])),
@@ -149,5 +166,5 @@ def _drop_missed(deployment: str) -> None:
             )
             if run.expected_start_time and run.expected_start_time < datetime.now(UTC)
         ]
-        for run in sorted(late, key=lambda one: one.expected_start_time or datetime.now(UTC))[:-1]:
+        for run in sorted(missed, key=lambda run: run.expected_start_time or datetime.now(UTC))[:-1]:
             client.delete_flow_run(run.id)

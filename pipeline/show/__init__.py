@@ -1,1 +1,1 @@
-"""What people see: the terminal, tables, plots, overlays."""
+"""Everything that people look at: the terminal, tables, plots, overlays."""

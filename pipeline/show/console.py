@@ -1,4 +1,4 @@
-"""The terminal that results go to."""
+"""The console that prints results to standard output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from rich.console import Console
 
 
 def stdout_console() -> Console:
-    """Standard output; 120 columns wide where it is no terminal, so that tables in logs are not squeezed into 80."""
+    """A console for standard output.
+
+    If standard output is not a terminal, the console is 120 columns wide, so that tables in logs have enough space.
+    """
     if sys.stdout.isatty():
         return Console()
     return Console(width=120, force_terminal=False, color_system=None)

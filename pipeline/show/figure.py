@@ -1,7 +1,7 @@
-"""What all pictures share: size, fonts and colours, and PNG bytes that depend on the values alone.
+"""Style of all plots, and how they are saved.
 
-Same values, same bytes: the Agg renderer, fixed sizes and fonts, no date or version in the file. matplotlib is imported
-only when something is drawn.
+The PNG bytes depend on the plotted values only: the Agg renderer, fixed sizes and fonts, no date and no version in the
+file. matplotlib is imported only when something is plotted.
 """
 
 from __future__ import annotations
@@ -34,21 +34,25 @@ _STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def figure(path: Path, width: float, height: float) -> Any:
-    """A figure of that many inches, saved as PNG when the block ends; no pyplot, so nothing global is touched."""
+def png_figure(path: Path, width: float, height: float) -> Any:
+    """A matplotlib figure of `width` x `height` inches that is saved to `path` as PNG when the block ends.
+
+    It does not use pyplot, so it changes no global state.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    style: Any = dict(matplotlib.rcParamsDefault)  # first: a matplotlibrc of the user must not change the pictures
+    style: Any = dict(matplotlib.rcParamsDefault)  # a matplotlibrc of the user must not change the plots
     style.update(_STYLE)
     del style["backend"]  # setting it would change the renderer of the whole process
     with matplotlib.rc_context(style):
-        drawn: Figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
-        FigureCanvasAgg(drawn)
-        yield drawn
-        drawn.savefig(path, metadata={"Software": None})
+        figure: Figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        yield figure
+        figure.savefig(path, metadata={"Software": None})
 
 
-def nothing(axes: Axes, text: str) -> None:
+def write_centred(axes: Axes, text: str) -> None:
+    """Write a text into the centre of axes that have nothing to show."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED)

@@ -1,7 +1,11 @@
-"""The metrics of a run as a table: on the terminal, and as Markdown for a README.
+"""The metrics of a run as a table: for the terminal, and as Markdown.
 
-`interval` is the AUROC's, `cut at` the deployed threshold, `leak` the share of good test images with a near-duplicate
-among those that detectors learn from (`!`: more than allowed), `images` normal + defective test images.
+| column | meaning |
+| --- | --- |
+| interval | Confidence interval of the AUROC |
+| cut at | The deployed threshold |
+| leak | Share of the good test images that have a near-duplicate in training or validation (`!`: above the limit) |
+| images | Good + defective test images |
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""metrics.json: category -> detector -> figure -> value."""
+"""metrics.json: category -> detector -> metric -> value."""
 
 DASH = "–"
+BASELINE_MARK = " (baseline)"
+"""Follows the name of a baseline."""
 COLUMNS = (
     "category",
     "detector",
@@ -35,72 +41,77 @@ COLUMNS = (
     "images",
 )
 NOT_ON_TERMINAL = frozenset({"FPR@95", "leak"})
-"""So that a table without masks fits into 80 columns."""
+"""Left out on the terminal, so that a table without pixel metrics fits into 80 columns."""
 
 
-def rows(metrics: Metrics) -> Iterator[tuple[bool, list[str]]]:
-    """(is a floor, cells in the order of COLUMNS) of each detector; by category, best AUROC first, floors last."""
+def metric_rows(metrics: Metrics) -> Iterator[tuple[bool, list[str]]]:
+    """(whether it is a baseline, cells in the order of COLUMNS) of each detector.
+
+    Rows are sorted by category (in the order of `metrics`), then detectors before baselines, then by AUROC, best first.
+    """
     for category, detectors in metrics.items():
         for name in sorted(detectors, key=lambda name: _rank(name, detectors[name])):
             values = detectors[name]
-            floor = name in BASELINES
-            figures = [_number(values.get(key), 3) for key in ("image_aupr", "f1_max")]
+            is_baseline = name in BASELINES
+            class_metrics = [_number(values.get(key), 3) for key in ("image_aupr", "f1_max")]
             rates = [_percent(values.get(key)) for key in ("fpr_at_95tpr", "escape_rate", "overkill_rate")]
-            pixels = [_number(values.get(key), 3) for key in ("pixel_auroc", "aupro")]
+            pixel_metrics = [_number(values.get(key), 3) for key in ("pixel_auroc", "aupro")]
             counts = f"{values.get('n_test_normal', DASH)}+{values.get('n_test_defect', DASH)}"
             threshold = values.get("threshold")
-            leak = _percent(values.get("leak_fraction")) + ("!" if values.get("leak_note") else "")
+            near_duplicates = _percent(values.get("leak_fraction")) + ("!" if values.get("leak_note") else "")
             yield (
-                floor,
+                is_baseline,
                 [
                     category,
-                    f"{name} floor" if floor else name,
+                    f"{name}{BASELINE_MARK}" if is_baseline else name,
                     _number(values.get("image_auroc"), 3),
                     _interval(values.get("image_auroc_ci")),
-                    *figures,
+                    *class_metrics,
                     *rates,
                     DASH if threshold is None else f"{threshold:.4g}",
-                    *pixels,
-                    leak,
+                    *pixel_metrics,
+                    near_duplicates,
                     counts,
                 ],
             )
 
 
 def metrics_table(metrics: Metrics) -> Table:
-    """For the terminal; columns in which nothing is defined are left out, floors are dim."""
+    """The table for the terminal, with dim baselines. Columns without any value are left out."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    found = list(rows(metrics))
-    kept = [c for c in _columns([cells for _, cells in found]) if COLUMNS[c] not in NOT_ON_TERMINAL]
-    for column in kept:
-        table.add_column(COLUMNS[column], justify="left" if column < 2 else "right", no_wrap=column in (0, 1))
-    for floor, cells in found:
-        table.add_row(*(cells[column] for column in kept), style="dim" if floor else None)
+    rows = list(metric_rows(metrics))
+    columns = [column for column in _columns([cells for _, cells in rows]) if COLUMNS[column] not in NOT_ON_TERMINAL]
+    for column in columns:
+        # On a narrow terminal the mark of a baseline goes to a second line, and every value stays whole.
+        table.add_column(COLUMNS[column], justify="left" if column < 2 else "right", no_wrap=column == 0)
+    for is_baseline, cells in rows:
+        table.add_row(*(cells[column] for column in columns), style="dim" if is_baseline else None)
     return table
 
 
 def metrics_markdown(metrics: Metrics) -> str:
-    """The same as a Markdown table, floors in italics."""
-    found = list(rows(metrics))
-    kept = _columns([cells for _, cells in found])
+    """The same as a Markdown table, with the names of baselines in italics."""
+    rows = list(metric_rows(metrics))
+    columns = _columns([cells for _, cells in rows])
     lines = [
-        "| " + " | ".join(COLUMNS[column] for column in kept) + " |",
-        "| " + " | ".join("---" if column < 2 else "---:" for column in kept) + " |",
+        "| " + " | ".join(COLUMNS[column] for column in columns) + " |",
+        "| " + " | ".join("---" if column < 2 else "---:" for column in columns) + " |",
     ]
-    for floor, cells in found:
-        texts = [f"*{cells[column]}*" if floor and column == 1 else cells[column] for column in kept]
+    for is_baseline, cells in rows:
+        texts = [f"*{cells[column]}*" if is_baseline and column == 1 else cells[column] for column in columns]
         lines.append("| " + " | ".join(texts) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _columns(lines: list[list[str]]) -> list[int]:
-    """Columns that hold at least one figure; the first two always."""
-    return [column for column in range(len(COLUMNS)) if column < 2 or any(cells[column] != DASH for cells in lines)]
+def _columns(rows: list[list[str]]) -> list[int]:
+    """Indices of the first two columns, and of each other column that holds a value."""
+    return [column for column in range(len(COLUMNS)) if column < 2 or any(cells[column] != DASH for cells in rows)]
 
 
 def _rank(name: str, values: Mapping[str, Any]) -> tuple[bool, float, str]:
+    """Sort key: detectors before baselines, then the best AUROC, then the name."""
     auroc = values.get("image_auroc")
     return name in BASELINES, 1.0 if auroc is None else -auroc, name
 

@@ -1,5 +1,5 @@
-"""One module a stage, or a pair of stages: load the inputs, call the stage's function, save the outputs.
+"""One module per stage, or per pair of stages: load the inputs, call the stage's function, save the outputs.
 
-Stages are separate modules, not one file, so that each can be a dependency of its own stage alone: a change in how
-scores are written must not train anything again.
+Stages are separate modules, so that each stage of dvc.yaml depends on its own module only: a change in how scores are
+written must not train anything again.
 """

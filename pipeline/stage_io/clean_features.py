@@ -21,7 +21,7 @@ BATCH = 16
 
 
 def clean_features(params: Params) -> None:
-    """data/features/clean: tokens.zarr (N, h, w, C) float16, what the denoiser makes of every image's tokens."""
+    """data/features/clean: tokens.zarr (N, h, w, C) float16, the denoiser's output for every image's tokens."""
     manifest, cache = read_manifest(), open_cache(params.compute)
     bar, set_done = progress_bar("clean_features", len(manifest))
     distilled = (paths.DENOISER / "distilled").is_dir()
@@ -47,7 +47,7 @@ def _by_denoiser(
 def _by_backbone(
     params: Params, manifest: pd.DataFrame, cache: ItemCache, progress: Callable[[int], None]
 ) -> Iterator[Item]:
-    """With a distilled backbone, extraction alone gives clean tokens."""
+    """With a distilled backbone, its tokens are the clean tokens."""
     from stages.torch_setup import device_named
 
     fitted, _ = load_fitted(paths.DENOISER / "distilled")

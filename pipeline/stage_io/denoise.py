@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def denoise(params: Params) -> None:
     """data/denoised: raw.zarr, clean.zarr, artifact.zarr (M, h, w, C) float16, residual.zarr, images.parquet.
 
-    images.parquet has a row an image, faulty ones too; the column `row` says where it stands in the stores, -1 nowhere.
+    images.parquet has one row per image, including images that failed; the column `row` is the image's row in the
+    stores, or -1.
     """
     from stages.denoise.per_image.denoise import chosen_images
     from stages.torch_setup import device_named
@@ -59,7 +60,7 @@ def denoise(params: Params) -> None:
     with bar:
         images, shared = _overview(images, items(set_done), config)
     counts = (cache.counts.cached, cache.counts.computed)
-    with output(paths.DENOISED) as folder:  # the items once more: all of them need not fit into the memory
+    with output(paths.DENOISED) as folder:  # reads the items a second time, since they need not fit into memory
         images.to_parquet(folder / "images.parquet", index=False)
         _save(folder, items(), int((images["row"] >= 0).sum()), shared)
     cache.counts.cached, cache.counts.computed = counts
@@ -67,11 +68,11 @@ def denoise(params: Params) -> None:
 
 
 Shared = tuple[NDArray[np.float64], float]
-"""The artifact of all images together (P, C), and how strongly each image's own is drawn to it."""
+"""The artifact of all images together (P, C), and how strongly each image's own artifact is shrunk toward it."""
 
 
 def _overview(images: pd.DataFrame, items: Iterator[Item], config: DenoiseConfig) -> tuple[pd.DataFrame, Shared | None]:
-    """The images with fault, diagnostics and row; the shared artifact, where one is asked for."""
+    """The images with fault, diagnostics and row; the shared artifact, if there is one."""
     from stages.denoise.per_image.shared import SharedArtifact
 
     faults, diagnostics, shared = [], [], SharedArtifact()
@@ -82,7 +83,7 @@ def _overview(images: pd.DataFrame, items: Iterator[Item], config: DenoiseConfig
             shared.add(_terms(item))
     bad = np.array([fault != "" for fault in faults])
     if bad[(images["split"] == "train").to_numpy()].all():
-        raise UserError(f"denoise: not one of the training images could be denoised; the first: {faults[0]}")
+        raise UserError(f"denoise: none of the training images could be denoised; the first: {faults[0]}")
     if bad.any():
         where = paths.DENOISED / "images.parquet"
         print(f"denoise: {bad.sum()} of {len(bad)} images left out, the reasons are in {where}; the first: "
@@ -107,18 +108,18 @@ def _save(folder: Path, items: Iterator[Item], count: int, shared: Shared | None
         for item in items:
             if "fault" in item:
                 continue
-            row = item if shared is None else _drawn(item, shared)
+            row = item if shared is None else _shrunk(item, shared)
             for name in names:
                 writers[name].append(row[name])
 
 
-def _drawn(item: Item, shared: Shared) -> Item:
-    """The item with its artifact drawn to the shared one."""
-    from stages.denoise.per_image.shared import drawn_to
+def _shrunk(item: Item, shared: Shared) -> Item:
+    """The item with its artifact shrunk toward the shared artifact."""
+    from stages.denoise.per_image.shared import shrink_toward
 
     prior, ridge = shared
     raw = item["raw"].astype(np.float32)
-    clean, artifact = drawn_to(
+    clean, artifact = shrink_toward(
         item["clean"].astype(np.float32), item["artifact"].astype(np.float32), _terms(item), prior, ridge
     )
     return {

@@ -1,6 +1,6 @@
-"""What a stage and a cached item depend on, and what is left out because it cannot change a result.
+"""The code that a stage or a cached item depends on, without modules that cannot change a result.
 
-The imports say it (`stages.code_version.imports_of`). A test holds `deps` of dvc.yaml against `modules_of_stage`.
+Imports determine it (`stages.code_version.imports_of`). A test compares `deps` of dvc.yaml with `modules_of_stage`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ CANNOT_CHANGE_A_RESULT = {
     "stages.code_version": "digests of code, for keys of cached items",
     "stages.item_cache": "keeps items; tests hold that they come back as they went in",
 }
-"""Modules and packages that stages import and that no stage depends on, each with the reason."""
+"""Modules and packages that stages import without depending on them, each with the reason."""
 
 FINDS_DETECTORS = "stages.detectors.registry"
-"""Finds a detector's module by its name. `train`, `infer` and their items depend on that one detector alone."""
+"""Finds a detector's module by its name. `train`, `infer` and their items depend on this one detector only."""
 
 
 def modules_of_stage(stage: str, detector: str | None = None) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def modules_of_stage(stage: str, detector: str | None = None) -> tuple[str, ...]
 
     Args:
         stage: its name in dvc.yaml, without the part from @ on.
-        detector: whose, for a stage that exists once per category and detector.
+        detector: the detector, for a stage that exists once per category and detector.
     """
     entry = f"pipeline.stage_io.{STAGES[stage][0]}"
     if stage not in MATRIX:
@@ -40,15 +40,15 @@ def modules_of_stage(stage: str, detector: str | None = None) -> tuple[str, ...]
 
 
 def code_of_stage(stage: str, detector: str | None = None) -> str:
-    """Digest of these modules: part of the key of a training's checkpoint."""
+    """Digest of the modules that a stage depends on: part of the key of a training's checkpoint."""
     return code_version(*modules_of_stage(stage, detector))
 
 
 def code_of_item(module: str, detector: str | None = None) -> str:
-    """Digest of the code that a cached item depends on: part of its key.
+    """Digest of the code that a cached item depends on: part of the item's key.
 
     Args:
-        module: the module below `pipeline.stage_io.items` that computes it.
+        module: the module below `pipeline.stage_io.items` that computes the item.
         detector: the detector that it calls.
     """
     if detector is None:

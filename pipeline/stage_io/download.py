@@ -1,4 +1,4 @@
-"""Stage `download`: the source's usable images, and the manifest that all other stages read."""
+"""Stage `download`: the usable images of the source, and the manifest that all other stages read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.compute.executors import cores
 from pipeline.project import paths
 from pipeline.project.params import Params
 from pipeline.stage_io.progress import progress_bar
-from pipeline.stage_io.rows import normals
+from pipeline.stage_io.rows import good_digests
 from pipeline.stage_io.saving import output, write_json
 from stages.download.archive import locate
 from stages.download.found import Rejected
@@ -21,9 +21,9 @@ from stages.download.index import StatIndex
 from stages.download.manifest import ImageRecord, collect
 
 DOWNLOADS = paths.CACHE / "downloads"
-"""Archives, unpacked; and the drawings of source `synthetic`."""
+"""Unpacked archives, and the rendered images of source `synthetic`."""
 INDEX = paths.CACHE / "index.sqlite"
-"""What is known of files that have not changed since."""
+"""Facts about files that have not changed since an earlier run."""
 
 
 def download(params: Params) -> None:
@@ -48,9 +48,9 @@ def download(params: Params) -> None:
         columns = [field.name for field in fields(ImageRecord)]
         manifest = pd.DataFrame({name: [getattr(record, name) for record in records] for name in columns})
         manifest.to_parquet(folder / paths.MANIFEST.name, index=False)
-        write_json(folder / paths.NORMALS.name, normals(manifest))
+        write_json(folder / paths.NORMALS.name, good_digests(manifest))
         columns = [field.name for field in fields(Rejected)]
-        pd.DataFrame([asdict(one) for one in rejected], columns=columns).to_csv(
+        pd.DataFrame([asdict(file) for file in rejected], columns=columns).to_csv(
             folder / paths.REJECTED.name, index=False
         )
     _summary(manifest, len(rejected))
@@ -58,21 +58,21 @@ def download(params: Params) -> None:
 
 @contextmanager
 def _bytes_bar() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress function for `locate`: a bar for what is fetched, one for what is unpacked; both end with a line."""
+    """A progress function for `locate`, with one bar for the download and one for unpacking; each ends with a line."""
     bars: dict[str, tqdm] = {}
 
     def progress(what: str, done: int, total: int | None) -> None:
         if what not in bars:
-            for other in bars.values():
-                other.close()
+            for open_bar in bars.values():
+                open_bar.close()
             bars[what] = tqdm(total=total, desc=what, unit="B", unit_scale=True, mininterval=0.5, ncols=90)
         bars[what].update(done - bars[what].n)
 
     try:
         yield progress
     finally:
-        for one in bars.values():
-            one.close()
+        for bar in bars.values():
+            bar.close()
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Stage `fuse`: the rank-calibrated mean of the chosen detectors, in the layout of a detector's maps and model."""
+"""Stage `fuse`: the mean of the chosen detectors after rank normalization, saved like a detector's maps and model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stages.types import ScoreMap
 
 
 def fuse_detectors(params: Params) -> None:
-    """data/fused/fused.json, and data/fused/CATEGORY: model and maps of `fused`, where there are two members."""
+    """data/fused/fused.json, and data/fused/CATEGORY: model and maps of `fused`, if at least two members run."""
     with output(paths.FUSED) as folder:
         names = members(params.fused.detectors, params.detectors)
         write_json(folder / "fused.json", {"detectors": list(names)})
@@ -33,10 +33,10 @@ def _fuse(category: str, names: Sequence[str], config: FusedConfig, folder: Path
     tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in names}
     maps = {name: StoredRows(paths.maps(category, name) / "maps.zarr") for name in names}
     table = tables[names[0]]
-    calibration = np.flatnonzero((table["split"] == "validation").to_numpy())
+    validation_rows = np.flatnonzero((table["split"] == "validation").to_numpy())
     fitted = fit(
-        {name: tables[name]["image_score"].to_numpy()[calibration] for name in names},
-        {name: _planes(maps[name], calibration) for name in names},
+        {name: tables[name]["image_score"].to_numpy()[validation_rows] for name in names},
+        {name: _planes(maps[name], validation_rows) for name in names},
         config.map_pixels,
     )
     save_fitted(folder, fitted)
@@ -44,16 +44,16 @@ def _fuse(category: str, names: Sequence[str], config: FusedConfig, folder: Path
     with RowWriter(folder / "maps.zarr", len(table)) as writer:
         for i in range(len(table)):
             outputs = {n: ScoreMap(maps[n][i], float(tables[n]["image_score"].iloc[i])) for n in names}
-            one = fuse(fitted, outputs)
-            writer.append(one.anomaly_map)
-            scores.append(
-                {**{f"extra_{key}": value for key, value in one.extras.items()}, "image_score": one.image_score}
-            )
-    about = table[["path", "sha256", "split", "label", "defect_type", "mask_path"]]
-    pd.concat([about, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)
+            fused = fuse(fitted, outputs)
+            writer.append(fused.anomaly_map)
+            extras = {f"extra_{key}": value for key, value in fused.extras.items()}
+            scores.append({**extras, "image_score": fused.image_score})
+    images = table[["path", "sha256", "split", "label", "defect_type", "mask_path"]]
+    pd.concat([images, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)
 
 
 def _planes(maps: StoredRows, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
-    """Maps one by one. A function: a generator in the comprehension above would read the last detector's for each."""
+    """Maps one by one. This is a function because a generator inside the comprehension above would read the last
+    detector's maps for each detector."""
     for row in rows:
         yield maps[int(row)]

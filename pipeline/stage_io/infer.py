@@ -1,4 +1,4 @@
-"""Stage `infer`, one per category and detector."""
+"""Stage `infer`: once per category and detector."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from pipeline.stage_io.progress import open_cache, progress_bar, report_counts
 from pipeline.stage_io.rows import read_manifest, rows_of
 from pipeline.stage_io.samples import samples_of
 from pipeline.stage_io.saving import load_fitted, output
-from pipeline.stage_io.validation_results import FILE, load_results
+from pipeline.stage_io.validation_results import RESULTS_FILE, load_results
 from stages.array_store import RowWriter
 from stages.detectors.registry import detector as detector_named
 from stages.item_cache import Item
 from stages.types import UserError
 
 BATCH = 64
-"""Images scored at a time: for each batch the detector's networks and Gaussians are made anew."""
+"""Images scored at a time; for each batch the detector's networks and Gaussians are loaded again."""
 COLUMNS = ["path", "sha256", "split", "label", "defect_type", "mask_path"]
-"""Of the manifest, that stand beside the scores."""
+"""Columns of the manifest that are saved beside the scores."""
 
 
 def infer(params: Params, category: str, name: str) -> None:
     """data/maps/CATEGORY/NAME: maps.zarr, scores.parquet and pictures of the validation and test images.
 
-    The rows of all three are the same images in the same order. Validation images have the results of the model that
-    had not learned from them, where the deployed one has (`fit_on: train_and_validation`).
+    Row i is the same image in all files. If the deployed model is also fitted on validation images (`fit_on:
+    train_and_validation`), these images have the results of the training-only model.
 
     Raises:
         UserError: the model belongs to other validation images.
@@ -44,15 +44,16 @@ def infer(params: Params, category: str, name: str) -> None:
     work = Scoring(name, detector_named(name), config, *load_fitted(paths.model(category, name)), device)
     rows = rows_of(manifest, category, "validation", "test")
     ids = manifest["sha256"].to_numpy()[rows]
-    stored = (manifest["split"].to_numpy()[rows] == "validation") & (config.fit_on == "train_and_validation")
-    results = _stored_results(category, name, ids[stored])
-    samples = samples_of(manifest, rows[~stored], config, work.detector.needs(config), device)
+    has_stored_result = (manifest["split"].to_numpy()[rows] == "validation") & (config.fit_on == "train_and_validation")
+    results = _stored_results(category, name, ids[has_stored_result])
+    samples = samples_of(manifest, rows[~has_stored_result], config, work.detector.needs(config), device)
     cache = open_cache(params.compute)
     keys = work.keys(samples.ids)
     bar, set_done = progress_bar(f"infer {category} {name}", len(keys))
     with bar, output(paths.maps(category, name)) as folder:
         computed = cache.map(keys, lambda missing: work.items(samples, missing), BATCH, set_done)
-        items = (results[sha] if kept else next(computed) for sha, kept in zip(ids, stored, strict=True))
+        sources = zip(ids, has_stored_result, strict=True)
+        items = (results[digest] if is_stored else next(computed) for digest, is_stored in sources)
         scores = _write_items(folder, items, len(rows))
         table = manifest.iloc[rows][COLUMNS].reset_index(drop=True)
         pd.concat([table, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)
@@ -60,21 +61,21 @@ def infer(params: Params, category: str, name: str) -> None:
 
 
 def _stored_results(category: str, name: str, ids: NDArray[np.object_]) -> dict[str, Item]:
-    """What training kept of these validation images, by digest."""
+    """Results of the training-only model for these validation images, by digest."""
     if not len(ids):
         return {}
     folder = paths.model(category, name)
-    results = load_results(folder / FILE)
-    if missing := sum(sha not in results for sha in ids):
+    results = load_results(folder / RESULTS_FILE)
+    if missing := sum(digest not in results for digest in ids):
         raise UserError(
-            f"{folder} lacks results of {missing} of {len(ids)} validation images: stage train@{category}-{name} is out"
-            " of date, `burnish run` brings it up to date"
+            f"{folder} lacks results of {missing} of {len(ids)} validation images, so stage train@{category}-{name} is "
+            "out of date; `burnish run` brings it up to date"
         )
     return results
 
 
 def _write_items(folder: Path, items: Iterator[Item], count: int) -> list[dict[str, float]]:
-    """Maps and pictures to Zarr stores, row by row; the scalar scores come back."""
+    """Write maps and pictures to Zarr stores, row by row; returns the scalar scores."""
     scores: list[dict[str, float]] = []
     with ExitStack() as stack:
         writers: dict[str, RowWriter] = {}

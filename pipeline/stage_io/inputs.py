@@ -1,7 +1,7 @@
 """Stage `inputs`: digests of exactly what each training and each inference reads.
 
-`train` and `infer` depend on these small files instead of on all images and features, so that a new test image, another
-category, or features that a detector does not read do not train it again.
+`train` and `infer` depend on these small files instead of on all images and features. So a new test image, another
+category, or features that a detector does not read do not train this detector again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stages.detectors.registry import CONFIGS
 from stages.types import batches
 
 SPLITS = {"train": ("train", "validation"), "infer": ("validation", "test")}
-"""Which images a stage reads."""
+"""Splits that each stage reads."""
 
 
 def inputs(params: Params) -> None:

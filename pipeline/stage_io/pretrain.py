@@ -1,4 +1,4 @@
-"""Stage `pretrain`: the frozen backbone, whatever its source."""
+"""Stage `pretrain`: the frozen backbone."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def pretrain(params: Params) -> None:
     with output(paths.BACKBONE) as folder, training("pretrain", folder / "curves", device, key) as session:
         fitted = build(
             config,
-            ImageFiles.of(manifest, train, side),
-            ImageFiles.of(manifest, validation, side),
+            ImageFiles.from_manifest(manifest, train, side),
+            ImageFiles.from_manifest(manifest, validation, side),
             params.seed,
             session,
         )

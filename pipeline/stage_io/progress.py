@@ -1,4 +1,4 @@
-"""The item cache and the progress bar of a stage. They change when something is computed, never what comes out."""
+"""The item cache and the progress bar of a stage. They affect when something is computed, never the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_cache(compute: ComputeConfig) -> ItemCache:
 
 
 def progress_bar(stage: str, count: int, unit: str = "images") -> tuple[tqdm, Callable[[int], None]]:
-    """A progress bar, and the function that sets how many are done."""
+    """A progress bar, and a function that sets the number of images done."""
     bar = tqdm(total=count, desc=stage, unit=f" {unit}", mininterval=0.5, ncols=90)
 
     def set_done(done: int) -> None:
@@ -28,7 +28,7 @@ def progress_bar(stage: str, count: int, unit: str = "images") -> tuple[tqdm, Ca
 
 
 def report_counts(stage: str, counts: Counts, cache: ItemCache) -> None:
-    """Say how many items were computed, keep the counts in data/logs, and hold the cache under its cap."""
+    """Print how many items were computed, save the counts in data/logs, and keep the cache below its size limit."""
     cache.evict()
     print(
         f"{stage}: {counts.cached + counts.computed} items, {counts.cached} from the cache, {counts.computed} computed"

@@ -1,4 +1,4 @@
-"""Stage `report`: all results of a run as one page that needs nothing but itself."""
+"""Stage `report`: all results of a run as one self-contained page."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pipeline.project import paths
 from pipeline.project.params import Params
-from pipeline.report.circumstances import finish, replace
-from pipeline.report.contents import body
+from pipeline.report.contents import render_body
+from pipeline.report.run_facts import replace_file, write_index
 
 
 def report(params: Params) -> None:
-    """data/report/body.html, which holds results alone; and beside it index.html, with commit, machine and times."""
-    replace(paths.REPORT_BODY, body(params))
-    finish(Path())
+    """data/report/body.html, which holds results only; and beside it index.html, with commit, machine and times."""
+    replace_file(paths.REPORT_BODY, render_body(params))
+    write_index(Path())

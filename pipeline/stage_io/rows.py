@@ -1,4 +1,4 @@
-"""The manifest, and images as rows: what decides which pixels a stage sees, and so a dependency of every stage."""
+"""The manifest, and images as rows. Every stage depends on it, because it determines the pixels that a stage sees."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from stages.images import decode, to_square
 
 
 def read_manifest() -> pd.DataFrame:
-    """One row an image, in manifest order."""
+    """One row per image, in manifest order."""
     return pd.read_parquet(paths.MANIFEST)
 
 
 def rows_of(manifest: pd.DataFrame, category: str | None, *splits: str, label: int | None = None) -> NDArray[np.int64]:
-    """Positions in the manifest of a category's images in the given splits."""
+    """Rows of the manifest with a category's images in the given splits; `category` None: all categories."""
     chosen = manifest["split"].isin(splits)
     if category is not None:
         chosen &= manifest["category"] == category
@@ -30,8 +30,8 @@ def rows_of(manifest: pd.DataFrame, category: str | None, *splits: str, label: i
     return np.flatnonzero(chosen.to_numpy())
 
 
-def normals(manifest: pd.DataFrame) -> dict[str, list[str]]:
-    """Digests of the normal images that backbone and denoiser learn from, by split, in manifest order."""
+def good_digests(manifest: pd.DataFrame) -> dict[str, list[str]]:
+    """Digests of the good images that backbone and denoiser learn from, by split, in manifest order."""
     return {
         split: manifest["sha256"].to_numpy()[rows_of(manifest, None, split, label=0)].tolist()
         for split in ("train", "validation")
@@ -40,13 +40,13 @@ def normals(manifest: pd.DataFrame) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files as `Rows` of (side, side, 3) uint8, decoded when asked for."""
+    """Image files as `Rows` of (side, side, 3) uint8, decoded when they are read."""
 
     files: Sequence[Path]
     side: int
 
     @classmethod
-    def of(cls, manifest: pd.DataFrame, rows: NDArray[np.int64], side: int) -> ImageFiles:
+    def from_manifest(cls, manifest: pd.DataFrame, rows: NDArray[np.int64], side: int) -> ImageFiles:
         return cls([paths.RAW / path for path in manifest["path"].to_numpy()[rows]], side)
 
     @property
@@ -61,6 +61,6 @@ class ImageFiles:
         if chosen.ndim == 0:
             return to_square(decode(self.files[int(chosen)].read_bytes()), self.side)
         out = np.empty((len(chosen), self.side, self.side, 3), np.uint8)
-        for place, i in enumerate(chosen):
-            out[place] = self[int(i)]
+        for position, i in enumerate(chosen):
+            out[position] = self[int(i)]
         return out

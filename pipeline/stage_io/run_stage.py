@@ -1,4 +1,4 @@
-"""Run one stage by its name, in this process."""
+"""Runs one stage by its name, in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def run(name: str, category: str | None = None, detector: str | None = None) -> 
     """Run one stage in this process, in the project's root.
 
     Raises:
-        UserError: no such stage, or a category or detector missing, superfluous, or not in params.yaml.
+        UserError: the stage does not exist; a category or detector is missing, superfluous, or not in params.yaml.
     """
     if name not in STAGES:
         raise UserError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
@@ -29,5 +29,5 @@ def run(name: str, category: str | None = None, detector: str | None = None) -> 
         ("--detector", detector, params.detectors),
     ):
         if value is None or value not in known:
-            raise UserError(f"stage {name} needs {option}, one of params.yaml's: {', '.join(known)}; got {value}")
+            raise UserError(f"stage {name} needs {option}, one of params.yaml's: {', '.join(known)}; it is {value}")
     getattr(import_module(f"pipeline.stage_io.{module}"), function)(params, category, detector)

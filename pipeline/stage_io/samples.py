@@ -1,4 +1,4 @@
-"""What a detector is given: images, features of the backbone, the ImageNet CNN."""
+"""The inputs of a detector: images, features of the backbone, the ImageNet CNN."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from stages.types import Extract, Samples, Subset
 def samples_of(
     manifest: pd.DataFrame, rows: NDArray[np.int64], config: DetectorConfig, needs: frozenset[str], device: str
 ) -> Samples:
+    """The images in these rows of the manifest, with the features that the detector `needs`."""
+
     def stored(path: Any) -> Subset:
         return Subset(StoredRows(path), rows)
 
     attention = paths.FEATURES / "attention.zarr"
     return Samples(
         ids=manifest["sha256"].to_numpy()[rows].tolist(),
-        images=ImageFiles.of(manifest, rows, config.input_side),
+        images=ImageFiles.from_manifest(manifest, rows, config.input_side),
         raw=stored(paths.FEATURES / "tokens.zarr") if "raw" in needs else None,
         clean=stored(paths.CLEAN / "tokens.zarr") if "clean" in needs else None,
         attention=stored(attention) if "attention" in needs and attention.exists() else None,
@@ -33,20 +35,22 @@ def samples_of(
     )
 
 
-def imagenet_of(config: DetectorConfig, needs: frozenset[str], device: str, most: int | None = None) -> Extract | None:
-    """The ImageNet CNN that the detector asks for; at most so many images go through a GPU together."""
+def imagenet_of(
+    config: DetectorConfig, needs: frozenset[str], device: str, gpu_batch: int | None = None
+) -> Extract | None:
+    """The ImageNet CNN that the detector asks for; at most `gpu_batch` images pass through a GPU together."""
     if "imagenet" not in needs or not isinstance(config, ImageNetConfig):
         return None
     from stages.backbone.imagenet import GPU_BATCH, extractor
 
-    return extractor(config.network, config.patch, device, min(most or GPU_BATCH, GPU_BATCH))
+    return extractor(config.network, config.patch, device, min(gpu_batch or GPU_BATCH, GPU_BATCH))
 
 
 def upstream(needs: frozenset[str]) -> list[str]:
-    """Digests of what made the features that the detector reads."""
-    read = []
+    """Digests of the models whose features the detector reads."""
+    digests = []
     if needs & {"raw", "clean", "attention"}:
-        read.append(load_fitted(paths.BACKBONE)[1])
+        digests.append(load_fitted(paths.BACKBONE)[1])
     if "clean" in needs:
-        read.append(load_fitted(paths.DENOISER)[1])
-    return read
+        digests.append(load_fitted(paths.DENOISER)[1])
+    return digests

@@ -1,4 +1,4 @@
-"""Outputs that are whole or not there, and fitted models as files."""
+"""Outputs that are complete or absent, and fitted models as files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.types import Fitted
 
 @contextmanager
 def output(path: Path) -> Iterator[Path]:
-    """A folder to write to that becomes `path` when the block ends well, and vanishes when it does not."""
+    """A folder to write to. It becomes `path` if the block ends without an error, and is deleted otherwise."""
     temporary = path.with_name(f".{path.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -30,7 +30,7 @@ def output(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that git can show line by line; NaN is refused, since DVC shows it as a number."""
+    """Write JSON that git can show line by line. NaN is refused, since DVC shows it as a number."""
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
@@ -39,7 +39,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def save_fitted(folder: Path, fitted: Fitted) -> None:
-    """`model.safetensors` and `model.json` in `folder`."""
+    """Write `model.safetensors` and `model.json` in `folder`."""
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def save_fitted(folder: Path, fitted: Fitted) -> None:
 
 
 def load_fitted(folder: Path) -> tuple[Fitted, str]:
-    """What `save_fitted` wrote, and the digest of both files."""
+    """The model that `save_fitted` wrote, and the digest of both files."""
     from safetensors.numpy import load
 
     weights, text = (folder / "model.safetensors").read_bytes(), (folder / "model.json").read_bytes()

@@ -1,4 +1,4 @@
-"""Stage `score`: metrics, thresholds, decisions and plots of every category and detector."""
+"""Stage `score`: metrics, thresholds, decisions and plots for every category and detector."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def score(params: Params) -> None:
             tables = {name: pd.read_parquet(paths.maps(category, name) / "scores.parquet") for name in names}
             metrics[category], details[category] = {}, {}
             for name, table in tables.items():
-                values = _evaluate(params, category, name, table) | _leak(details["audit"][category])
+                values = _evaluate(params, category, name, table) | _near_duplicate_note(details["audit"][category])
                 metrics[category][name] = values
                 fitted = _fit_metrics(paths.model(category, name))
-                found = _other_scores(table) | _coverage(params, category, name, table)
-                found |= _leave_one_out(params, name, table)
-                details[category][name] = fitted | found
-                decided = _decide(category, name, table, values["threshold"])
-                decided.to_parquet(predictions / f"{category}-{name}.parquet", index=False)
+                measured = _other_scores(table) | _coverage(params, category, name, table)
+                measured |= _leave_one_out(params, name, table)
+                details[category][name] = fitted | measured
+                decisions = _decide(category, name, table, values["threshold"])
+                decisions.to_parquet(predictions / f"{category}-{name}.parquet", index=False)
                 print(f"score: {category} {name}: image AUROC {values['image_auroc']}", flush=True)
             _plots(pictures, category, tables, metrics[category])
     write_json(paths.METRICS, metrics)
@@ -69,15 +69,15 @@ def _evaluate(params: Params, category: str, name: str, table: pd.DataFrame) -> 
     )
 
 
-def _leak(found: dict[str, Any]) -> dict[str, Any]:
-    """What the audit of a category says of its scores."""
-    share, limit = found["share_with_a_near_duplicate"]["test"], found["max_leak_fraction"]
-    if not found["leaks"]:
+def _near_duplicate_note(audit: dict[str, Any]) -> dict[str, Any]:
+    """Near-duplicate share of the category's test images, and a warning if it is too high."""
+    share, limit = audit["share_with_a_near_duplicate"]["test"], audit["max_leak_fraction"]
+    if not audit["leaks"]:
         return {"leak_fraction": share, "leak_note": None}
     note = (
-        f"{share:.1%} of the good test images have a near-duplicate among the images that detectors learn from, more "
-        f"than data.max_leak_fraction = {limit:.1%}: these figures flatter; see {paths.AUDIT}, and let "
-        "data.group_pattern name what belongs together"
+        f"{share:.1%} of the good test images have a near-duplicate among the images that detectors learn from (limit: "
+        f"data.max_leak_fraction = {limit:.1%}), so the scores are too optimistic. Set data.group_pattern to keep "
+        f"related images together; see {paths.AUDIT}"
     )
     return {"leak_fraction": share, "leak_note": note}
 
@@ -88,21 +88,22 @@ def _masks(table: pd.DataFrame) -> Iterator[NDArray[np.bool_] | None]:
 
 
 def _other_scores(table: pd.DataFrame) -> dict[str, Any]:
-    """Image AUROC of the other image scores that a detector reports; nothing where one class is missing."""
+    """Image AUROC of the other image scores that a detector reports; empty if one label is missing."""
     test = table[table["split"] == "test"]
     names = [name for name in table.columns if name.startswith("extra_")]
     if test["label"].nunique() < 2 or not names:
         return {}
-    found = {name: curve(test[name].to_numpy(), test["label"].to_numpy().astype(bool)) for name in names}
+    curves_of = {name: curve(test[name].to_numpy(), test["label"].to_numpy().astype(bool)) for name in names}
     return {
         "image_auroc_of": {
-            name.removeprefix("extra_"): round(float(auroc(one.tp, one.fp)), 6) for name, one in found.items()
+            name.removeprefix("extra_"): round(float(auroc(roc.tp, roc.fp)), 6) for name, roc in curves_of.items()
         }
     }
 
 
 def _leave_one_out(params: Params, name: str, table: pd.DataFrame) -> dict[str, Any]:
-    """What each member adds to the fusion: its image AUROC less that without the member, paired on the test images."""
+    """What each member adds to the fusion: image AUROC of all members minus that without the member, paired on test
+    images."""
     test = table[table["split"] == "test"]
     labels = test["label"].to_numpy().astype(bool)
     if name != FUSION or min(labels.sum(), (~labels).sum()) < 2:
@@ -110,13 +111,13 @@ def _leave_one_out(params: Params, name: str, table: pd.DataFrame) -> dict[str, 
 
     def resampled(column: str) -> NDArray[np.float64]:
         scores = test[column].to_numpy()
-        one = curve(scores, labels)
+        roc = curve(scores, labels)
         samples = bootstrap(scores, labels, {"auroc": auroc}, params.score.resamples, params.seed)["auroc"]
-        return np.concatenate([[float(auroc(one.tp, one.fp))], samples])
+        return np.concatenate([[float(auroc(roc.tp, roc.fp))], samples])
 
-    whole = resampled("image_score")
+    all_members = resampled("image_score")
     added = {
-        member: whole - resampled(f"extra_without_{member}")
+        member: all_members - resampled(f"extra_without_{member}")
         for member in members(params.fused.detectors, params.detectors)
     }
     return {
@@ -131,20 +132,20 @@ def _leave_one_out(params: Params, name: str, table: pd.DataFrame) -> dict[str, 
 
 
 def _coverage(params: Params, category: str, name: str, table: pd.DataFrame) -> dict[str, Any]:
-    """Share of all true defect pixels under each kind of mask that the detector drew, at equal mask area."""
-    drawn = [path for path in _pictures(paths.maps(category, name)) if path.name.startswith("picture_mask_")]
-    if not drawn:
+    """Share of all true defect pixels under each kind of mask that the detector computed, at equal mask area."""
+    mask_stores = [path for path in _pictures(paths.maps(category, name)) if path.name.startswith("picture_mask_")]
+    if not mask_stores:
         return {}
     area = params.detector(name).model_dump()["mask_fraction"]
-    known = np.flatnonzero(((table["split"] == "test") & (table["mask_path"] != "")).to_numpy())
-    if not len(known):
+    with_mask = np.flatnonzero(((table["split"] == "test") & (table["mask_path"] != "")).to_numpy())
+    if not len(with_mask):
         return {"mask_coverage": None, "mask_coverage_reason": "no defect image has a mask"}
     result: dict[str, float | None] = {}
-    for path in drawn:
+    for path in mask_stores:
         masks = StoredRows(path)
-        truth = [mask for mask in _masks(table.iloc[known]) if mask is not None]
+        truth = [mask for mask in _masks(table.iloc[with_mask]) if mask is not None]
         kind = path.name.removeprefix("picture_mask_").removesuffix(".zarr")
-        result[kind] = mask_coverage((masks[int(i)] for i in known), truth, area)
+        result[kind] = mask_coverage((masks[int(i)] for i in with_mask), truth, area)
     return {"mask_coverage": result}
 
 
@@ -156,7 +157,7 @@ def _decide(category: str, name: str, table: pd.DataFrame, threshold: float | No
 
 
 def _fit_metrics(folder: Path) -> dict[str, Any]:
-    """What fitting found, without the curves, which lie beside the model."""
+    """Metrics of the fit, without the curves, which are saved beside the model."""
     metrics = json.loads((folder / "model.json").read_text())["metrics"]
     return {name: value for name, value in metrics.items() if not isinstance(value, list) or not _is_curve(value)}
 
@@ -166,21 +167,25 @@ def _is_curve(values: list[Any]) -> bool:
 
 
 def _plots(folder: Path, category: str, tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) -> None:
-    """The ROC picture of the category, a histogram picture a detector, and the same as DVC plot data."""
-    lines: list[curves.Roc] = []
+    """The ROC picture of the category, one histogram picture per detector, and the same as data for DVC plots."""
+    lines: list[curves.RocCurve] = []
     for kind in ("roc", "scores"):
         (folder / kind).mkdir(exist_ok=True)
     for name, table in tables.items():
         test, values = table[table["split"] == "test"], metrics[name]
         scores, labels = test["image_score"].to_numpy(), test["label"].to_numpy()
         title = f"{category}, {name}: image scores of the test images"
-        curves.draw_scores(scores, labels, values["threshold"], title, folder / f"{category}-{name}-scores.png")
+        curves.render_score_histogram(
+            scores, labels, values["threshold"], title, folder / f"{category}-{name}-scores.png"
+        )
         curves.write_rows(curves.histogram_rows(scores, labels), folder / "scores" / f"{category}-{name}.json")
         points = curves.roc_rows(scores, labels)
         curves.write_rows(points, folder / "roc" / f"{category}-{name}.json")
         if points:
-            lines.append(curves.Roc(name, points, values["image_auroc"], values["image_auroc_ci"], name in BASELINES))
-    curves.draw_roc(lines, f"{category}: ROC on the test images", folder / f"{category}-roc.png")
+            lines.append(
+                curves.RocCurve(name, points, values["image_auroc"], values["image_auroc_ci"], name in BASELINES)
+            )
+    curves.render_roc(lines, f"{category}: ROC on the test images", folder / f"{category}-roc.png")
 
 
 def _pictures(folder: Path) -> list[Path]:

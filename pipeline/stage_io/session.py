@@ -1,4 +1,4 @@
-"""What surrounds a training: its checkpoint, which a kill leaves, and its curves, which are part of the output."""
+"""What surrounds a training: its checkpoint, which survives a kill, and its curves, which are part of the output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def digest_of(*values: Any) -> str:
 def training(stage: str, curves: Path, device: str, key: str) -> Iterator[Any]:
     """A `Session` whose checkpoint survives a kill, and whose curves DVCLive writes below `curves`.
 
-    The checkpoint belongs to `key`, a digest of all that the training depends on; it goes when the block ends well.
+    The checkpoint belongs to `key`, a digest of all that the training depends on; it is deleted when the block ends
+    without an error.
     """
     from dvclive.live import Live
 
@@ -42,8 +43,8 @@ def training(stage: str, curves: Path, device: str, key: str) -> Iterator[Any]:
         for name, value in values.items():
             live.log_metric(name, value)
         live.make_summary()
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        print(f"\n{stage}: epoch {epoch + 1}  {shown}", flush=True)
+        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        print(f"\n{stage}: epoch {epoch + 1}  {text}", flush=True)
 
     yield Session(checkpoint=folder / key[:16], on_epoch=on_epoch, device=device, progress=True)
     live.end()

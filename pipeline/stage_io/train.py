@@ -1,4 +1,4 @@
-"""Stage `train`, one per category and detector."""
+"""Stage `train`: once per category and detector."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipeline.stage_io.rows import read_manifest, rows_of
 from pipeline.stage_io.samples import samples_of
 from pipeline.stage_io.saving import output, save_fitted
 from pipeline.stage_io.session import digest_of, training
-from pipeline.stage_io.validation_results import FILE, save_results
+from pipeline.stage_io.validation_results import RESULTS_FILE, save_results
 from stages.detectors.registry import detector as detector_named
 
 
 def train(params: Params, category: str, name: str) -> None:
-    """data/models/detectors/CATEGORY/NAME: model.safetensors, model.json, curves/, and held_out.safetensors, what the
-    validation images got, where the model has learnt from them too."""
+    """data/models/detectors/CATEGORY/NAME: model.safetensors, model.json, curves/. If the model is also fitted on
+    validation images, also held_out.safetensors, the results of the training-only model on them."""
     from stages.torch_setup import device_named
 
     detector, config, manifest = detector_named(name), params.detector(name), read_manifest()
@@ -36,9 +36,9 @@ def train(params: Params, category: str, name: str) -> None:
         fitted = detector.fit(parts[0], parts[1], config, params.seed, session)
         save_fitted(folder, fitted)
         if fitted.held_out:
-            save_results(folder / FILE, parts[1].ids, [item_of(scored) for scored in fitted.held_out])
+            save_results(folder / RESULTS_FILE, parts[1].ids, [item_of(scored) for scored in fitted.held_out])
 
 
 def _inputs(category: str, name: str, stage: str) -> Any:
-    """What stage `inputs` found that this stage reads."""
+    """The digests that stage `inputs` wrote for this stage."""
     return json.loads((paths.INPUTS / category / name / f"{stage}.json").read_text())

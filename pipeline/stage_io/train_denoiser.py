@@ -43,8 +43,8 @@ def train_denoiser(params: Params) -> None:
             fitted = train(raw, clean, params.denoiser, params.seed, session)
             save_fitted(folder, fitted)
         if params.distill.epochs:
-            learnt = json.loads(paths.NORMALS.read_text())  # all normal images, more than stage 1 ran on
-            key = digest_of(key, learnt, params.distill.model_dump(mode="json"))
+            good = json.loads(paths.NORMALS.read_text())  # all good images, more than DVT step 1 ran on
+            key = digest_of(key, good, params.distill.model_dump(mode="json"))
             with training("distill", folder / "distilled" / "curves", device, key) as session:
                 save_fitted(folder / "distilled", _distilled(params, backbone, fitted, session))
 
@@ -55,7 +55,8 @@ def _distilled(params: Params, backbone: Fitted, denoiser: Fitted, session: Sess
 
     manifest, side = read_manifest(), backbone.info["image_side"]
     images, validation = (
-        ImageFiles.of(manifest, rows_of(manifest, None, split, label=0), side) for split in ("train", "validation")
+        ImageFiles.from_manifest(manifest, rows_of(manifest, None, split, label=0), side)
+        for split in ("train", "validation")
     )
     targets = apply_denoiser(denoiser, session.device)
     return distill(backbone, targets, images, validation, params.distill, params.seed, session)

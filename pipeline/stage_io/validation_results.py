@@ -1,7 +1,7 @@
-"""held_out.safetensors: what the good validation images got from the model that had not learned from them.
+"""held_out.safetensors: results of the training-only model on the good validation images.
 
-`train` writes it where the deployed model is also fitted on validation images, and `infer` copies from it: the
-threshold comes from these results.
+`train` writes it if the deployed model is also fitted on validation images, and `infer` copies from it: the threshold
+is computed from these results.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import numpy as np
 
 from stages.item_cache import Item
 
-FILE = "held_out.safetensors"
+RESULTS_FILE = "held_out.safetensors"
 
 
 def save_results(path: Path, ids: Sequence[str], items: Sequence[Item]) -> None:
-    """One file of images' items, stacked, and of their digests."""
+    """Write one file with the stacked items of images and the images' digests."""
     from safetensors.numpy import save_file
 
     digests = np.array([list(bytes.fromhex(name)) for name in ids], np.uint8)  # (N, 32)
     stacked = {name: np.stack([item[name] for item in items]) for name in items[0]}
-    # what is stacked may lie in another order in memory, which safetensors would write as it lies
+    # stacked arrays may have another memory order, which safetensors would write unchanged
     save_file({name: np.ascontiguousarray(values) for name, values in {"sha256": digests, **stacked}.items()}, path)
 
 
 def load_results(path: Path) -> dict[str, Item]:
-    """What `save_results` wrote, by digest; nothing where it wrote nothing."""
+    """The items that `save_results` wrote, by digest; empty if there is no file."""
     from safetensors.numpy import load_file
 
     if not path.exists():

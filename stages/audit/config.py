@@ -10,18 +10,25 @@ from stages.types import Config
 
 
 class AuditConfig(Config):
-    """What counts as a near-duplicate across splits, and what as a suspect among the good images to learn from."""
+    """Which images are near-duplicates across splits, and which good images are suspects."""
 
     hash_bits: Annotated[int, Field(ge=0, le=256)] = 24
-    """Two images are near-duplicates if their perceptual hashes differ in at most so many of 256 bits; unrelated images
-    of one kind of part differ in about a hundred."""
+    """Near-duplicates have perceptual hashes that differ in at most this many of 256 bits.
+
+    Unrelated images of one kind of part differ in about a hundred bits."""
     similarity: Annotated[float, Field(gt=0, le=100)] = 6.0
-    """They are too if their features are more alike than chance by so many standard deviations."""
+    """Smallest feature similarity of near-duplicates, in standard deviations above chance.
+
+    Two images count as near-duplicates from this similarity on, whatever their hashes."""
     directions: Annotated[int, Field(ge=2, le=4096)] = 128
-    """Directions in which features are compared, each of variance one; a category of fewer than four times as many
-    images has a quarter of their number."""
+    """Principal directions in which features are compared, each scaled to variance one.
+
+    A category with fewer than four times as many images uses a quarter of its number of images instead."""
     channels: Annotated[int, Field(ge=2, le=4096)] = 64
-    """Channels, drawn at random, that the search for suspects reads; more find more and cost the square of it."""
+    """Randomly chosen channels that the search for suspects reads.
+
+    More channels find more; the cost grows with their square."""
     suspect: Annotated[float, Field(gt=0, le=100)] = 3.5
-    """A good image to learn from is suspect if it is stranger than the middle one by so many robust standard deviations
-    (median and MAD of the logarithm of its score)."""
+    """Robust standard deviations above the median beyond which a score makes a suspect.
+
+    Suspects are good training and validation images. Median and MAD are those of the logarithm of the scores."""

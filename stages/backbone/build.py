@@ -1,4 +1,4 @@
-"""Build the frozen backbone: from timm, from the CNN alone, or by in-domain pretraining."""
+"""Builds the frozen backbone: from timm, from the ImageNet CNN alone, or by training on the user's images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stages.backbone.pretrain import pretrain
 from stages.training import History, Session
 from stages.types import Fitted, Rows, UserError
 
-SHOWN = ("val_loss", "val_patch", "val_class", "train_loss")
+LOSSES = ("val_loss", "val_patch", "val_class", "train_loss")
 CURVE = ("train_loss", "val_loss", "val_class")
 
 
@@ -28,16 +28,16 @@ def build(config: BackboneConfig, images: Rows, validation: Rows, seed: int, ses
     """The backbone as values.
 
     Args:
-        images: (N, S, S, 3) uint8 RGB, normal training images; ViTs of timm do not read them.
-        validation: the same of other groups; they show the validation loss, which may choose the epoch that is kept.
+        images: (N, S, S, 3) uint8 RGB, good training images; ViTs of timm do not read them.
+        validation: good images of other groups; they give the validation loss, which may choose the epoch that is kept.
         seed: of initial weights, crops, masks and order.
 
     Returns:
-        Weights; `info` as `load` reads it; loss curves of the objective. Those of `distill` are mean squared errors of
-        standardised targets: 1 is chance.
+        Weights; `info` as `load` reads it; loss curves of the objective. The curves of `distill` are mean squared
+        errors of standardised targets: 1 is chance.
 
     Raises:
-        UserError: no images, images of another side, or weights out of reach.
+        UserError: no images, images of another side, or weights that cannot be loaded.
     """
     if config.timm_name is not None:
         network: nn.Module = pretrained(config)
@@ -67,7 +67,7 @@ def _standardise(network: Cnn | FeatureMap, stack: Callable[[Tensor], Tensor], i
 
 def _check(images: Rows, side: int, which: str) -> None:
     if len(images) == 0:
-        raise UserError(f"the backbone needs at least one normal {which} image, there is none; add images")
+        raise UserError(f"the backbone needs at least one good {which} image, there is none; add images")
     if images.shape[1:] != (side, side, 3):
         raise UserError(f"backbone.image_side is {side}, the {which} images are {images.shape[1:]}; resize them to it")
 
@@ -75,14 +75,14 @@ def _check(images: Rows, side: int, which: str) -> None:
 def _fitted(config: BackboneConfig, network: nn.Module, metrics: dict[str, Any]) -> Fitted:
     arrays = {name: np.array(value.detach().cpu().numpy()) for name, value in network.state_dict().items()}
     architecture = architecture_of(config, network)
-    theirs = network if isinstance(network, TimmVit | FeatureMap) else None
+    timm_network = network if isinstance(network, TimmVit | FeatureMap) else None
     info = {
         "architecture": architecture,
         "digest": digest_of(arrays, architecture),
         "image_side": config.image_side,
-        "grid": list(theirs.grid) if theirs else [config.image_side // config.patch] * 2,
-        "channels": theirs.channels if theirs else _channels(network),
-        "heads": theirs.heads if theirs else (0 if config.model == "cnn" else config.heads),
+        "grid": list(timm_network.grid) if timm_network else [config.image_side // config.patch] * 2,
+        "channels": timm_network.channels if timm_network else _channels(network),
+        "heads": timm_network.heads if timm_network else (0 if config.model == "cnn" else config.heads),
     }
     return Fitted(arrays, info, metrics)
 
@@ -97,9 +97,9 @@ def _channels(network: nn.Module) -> int:
 
 def _metrics(history: History) -> dict[str, Any]:
     kept = history.epochs[history.best_epoch]
-    more = [name for name in kept if name.startswith("val_") and name not in SHOWN]
+    terms = [name for name in kept if name.startswith("val_") and name not in LOSSES]
     return {
-        **{name: kept[name] for name in (*SHOWN, *more) if name in kept},
+        **{name: kept[name] for name in (*LOSSES, *terms) if name in kept},
         "best_epoch": history.best_epoch,
         "curve": [{name: epoch[name] for name in CURVE if name in epoch} for epoch in history.epochs],
     }

@@ -1,7 +1,8 @@
-"""DVT stage 3: fine-tune the backbone so that its own tokens are what backbone and denoiser gave together.
+"""DVT step 3: fine-tunes the backbone so that its own tokens equal what backbone and denoiser gave together.
 
 Source: Yang et al., "Denoising Vision Transformers", ECCV 2024, section 4.3. The loss is the denoiser's: mean squared
-error and cosine. Tokens are divided by one scalar, the spread of the targets, so that the loss has no units.
+error and cosine. Tokens are divided by one scalar, the standard deviation of the targets, so that the loss has no
+units.
 
 Legend: B images; S image side; h, w patch grid; C channels.
 """
@@ -28,7 +29,7 @@ from stages.types import Fitted, Rows, UserError, batches
 WARM_UP = 0.1
 
 Targets = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Tokens (B, h, w, C) of the frozen backbone -> what they ought to be."""
+"""Tokens (B, h, w, C) of the frozen backbone -> the tokens that the backbone should give."""
 
 
 class _Distillation(Task):
@@ -57,29 +58,29 @@ def distill(
     Args:
         fitted: the frozen backbone, as `build` gives it.
         targets: the trained denoiser.
-        images, validation: (N, S, S, 3) uint8 RGB, normal images; the second choose the epoch that is kept.
+        images, validation: (N, S, S, 3) uint8 RGB, good images; `validation` chooses the epoch that is kept.
 
     Raises:
-        UserError: no images, or a backbone without weights that could learn it (`cnn`).
+        UserError: no images, or a backbone without weights that could learn (`cnn`).
     """
     if not len(images) or not len(validation):
         raise UserError(
-            f"distill: {len(images)} training and {len(validation)} validation images, at least one of each"
+            f"distill: {len(images)} training and {len(validation)} validation images; at least one of each is needed"
         )
     teacher = load(fitted, session.device)
     with torch.random.fork_rng():
         network = network_for(BackboneConfig(**fitted.info["architecture"]))
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in fitted.arrays.items()})
     network.requires_grad_(False)
-    _learning(network, fitted.info["architecture"]["model"]).requires_grad_(True)
+    _trained_part(network, fitted.info["architecture"]["model"]).requires_grad_(True)
 
     def pairs(source: Rows, order: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         for part in batches(len(order), config.batch):
-            shown = source[order[part]]
-            yield to_pixels(shown), torch.from_numpy(targets(teacher.extract(shown).tokens))
+            pixels = source[order[part]]
+            yield to_pixels(pixels), torch.from_numpy(targets(teacher.extract(pixels).tokens))
 
-    first = next(pairs(images, np.arange(min(len(images), config.batch))))[1]
-    task = _Distillation(network, float(first.std()) or 1.0, config)
+    first_targets = next(pairs(images, np.arange(min(len(images), config.batch))))[1]
+    task = _Distillation(network, float(first_targets.std()) or 1.0, config)
     history = fit(
         task,
         lambda epoch: pairs(images, np.random.default_rng([seed, epoch]).permutation(len(images))),
@@ -91,8 +92,8 @@ def distill(
         session=session,
     )
     arrays = {name: np.array(value.detach().numpy()) for name, value in network.state_dict().items()}
-    kept = history.epochs[history.best_epoch]
-    metrics = {name: kept[name] for name in ("train_loss", "val_loss", "val_mse", "val_cosine")}
+    best = history.epochs[history.best_epoch]
+    metrics = {name: best[name] for name in ("train_loss", "val_loss", "val_mse", "val_cosine")}
     return Fitted(
         arrays,
         {**fitted.info, "digest": digest_of(arrays, fitted.info["architecture"])},
@@ -100,12 +101,12 @@ def distill(
     )
 
 
-def _learning(network: nn.Module, name: str) -> nn.Module:
-    """The part that learns: for the hybrid the blocks behind the frozen CNN."""
+def _trained_part(network: nn.Module, name: str) -> nn.Module:
+    """The part of the network that is trained: for the hybrid, the blocks after the frozen CNN."""
     if isinstance(network, Hybrid):
         return network.trunk
     if isinstance(network, Cnn | FeatureMap):
         raise UserError(
-            f"distill: backbone `{name}` has no position embedding and no block to learn with; set epochs: 0"
+            f"distill: backbone `{name}` has no position embedding and no block that could learn; set epochs: 0"
         )
     return network

@@ -1,4 +1,4 @@
-"""Parameters of DVT: `DenoiseConfig` (stage 1, image by image) and `DenoiserConfig` (stage 2, the network)."""
+"""Parameters of DVT: `DenoiseConfig` (step 1, image by image) and `DenoiserConfig` (step 2, the network)."""
 
 from __future__ import annotations
 
@@ -14,77 +14,107 @@ Smoothness = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class NeuralFieldConfig(Config):
-    """The paper's optimisation of one image: the slow reference beside least squares.
+    """The paper's optimisation of one image by gradient steps: the slow reference for least squares.
 
-    The defaults match the capacity to some 4,000 tokens (20 views of 14 x 14): on views that no fit saw, 4 cells a
+    The defaults match the capacity to about 4,000 tokens (20 views of 14 x 14): on views that no fit saw, 4 cells per
     patch already lose to them (R^2 0.64 against 0.71). Cells are counted along a side.
     """
 
     steps: int = Field(1000, ge=10, le=1_000_000)
-    """Adam steps an image (the paper: 25,000). From 4,000 on the content field learns the noise of 20 views."""
+    """Adam steps per image (paper: 25,000).
+
+    From 4,000 steps on the content field learns the noise of 20 views."""
     batch: int = Field(2048, ge=1, le=1_048_576)
-    """Tokens a step, drawn evenly among those of all views (the paper's)."""
+    """Tokens per step, sampled evenly from all views (the paper's)."""
     learning_rate: float = Field(1e-2, gt=0, le=1)
-    """Peak, after a warm-up over a tenth of the steps; a cosine to a tenth of it follows (the paper's)."""
+    """Peak learning rate (the paper's).
+
+    It rises over a tenth of the steps, then falls to a tenth of the peak along a cosine."""
     weight_decay: float = Field(2e-6, ge=0, le=1)
-    """Adam's, on all parameters (the paper: 1e-5, which lost 0.004 of R^2)."""
+    """Adam's weight decay on all parameters (paper: 1e-5, which lost 0.004 of R^2)."""
     levels: int = Field(6, ge=1, le=32)
-    """Grids of growing resolution that make up the content field (the paper: 16)."""
+    """Grids of growing resolution that make up the content field (paper: 16)."""
     level_features: int = Field(8, ge=1, le=64)
-    """Features a node of each level (the paper's)."""
+    """Features per node of each level (the paper's)."""
     coarsest: float = Field(0.15, gt=0, le=64)
-    """Cells a patch of the first level (the paper: 16 an image, which at 37 patches are 0.43)."""
+    """Cells per patch of the first level.
+
+    The paper has 16 per image, which at 37 patches are 0.43."""
     finest: float = Field(1.5, gt=0, le=64)
-    """Cells a patch of the last level (the paper: 1,024 an image, which at 37 patches are 28)."""
+    """Cells per patch of the last level.
+
+    The paper has 1,024 per image, which at 37 patches are 28."""
     table_log2: int = Field(16, ge=1, le=24)
-    """Levels with more than 2^this nodes are hashed into so many rows (the paper: 20)."""
+    """A level with more than 2^this nodes is hashed into 2^this rows (paper: 20)."""
     hidden: float = Field(1.0, gt=0, le=8)
-    """Hidden units of the content field's MLP, as a share of the channels (the paper: 0.5)."""
+    """Hidden units of the content field's MLP, as a share of the channels (paper: 0.5)."""
     residual_hidden: float = Field(0.25, gt=0, le=8)
-    """Hidden units of both layers of the residual network, as a share of the channels (the paper's)."""
+    """Hidden units of the residual network's two layers, as a share of the channels.
+
+    The value is the paper's."""
     artifact_steps: float = Field(0.5, ge=0, le=1)
-    """Share of the steps that fit the artifact; then it is frozen and the residual network comes in (the paper's)."""
+    """Share of the steps that fit the artifact; then it is frozen (the paper's).
+
+    From then on the residual network is fitted too."""
     cosine_weight: float = Field(1.0, ge=0, le=100)
-    """Weight of (1 - cosine similarity) beside the mean squared error (the paper's)."""
+    """Loss weight of (1 - cosine similarity), beside the mean squared error (the paper's)."""
 
 
 class DenoiseConfig(Config):
-    """Stage 1: views of each image, and the split of their tokens into content and artifact."""
+    """DVT step 1: views of each image; their tokens are split into content and artifact."""
 
     images: int = Field(64, ge=2, le=1_000_000)
-    """Training images that stage 1 runs on; with fewer at hand, all of them. Their pairs teach the denoiser."""
+    """Training images that step 1 runs on, at most. They train the denoiser."""
     probe_images: int = Field(16, ge=2, le=1_000_000)
-    """Validation images that stage 1 runs on beside these; on them alone it is measured what denoising takes off."""
+    """Validation images that step 1 also runs on, to measure what denoising changed."""
     views: int = Field(20, ge=4, le=4096)
-    """Views an image: the whole image and views - 1 random crops (the paper: 1 + 768). Feature extraction costs in
-    proportion; the fit needs few (README.md beside this file)."""
+    """Views per image: the whole image and views - 1 random crops (paper: 1 + 768).
+
+    The cost of feature extraction is proportional; the fit needs few views (stages/denoise/README.md)."""
     crop_area: tuple[Share, Share] = (0.5, 1.0)
-    """Least and greatest area of a crop, as a share of the image. The paper: 0.1 to 0.5, which enlarges what is seen;
-    features that depend on scale, as a CNN's do, then differ from those of the whole image (README.md beside this)."""
+    """Smallest and largest area of a crop, as a share of the image.
+
+    The paper has 0.1 to 0.5, which enlarges what is seen. Features that depend on scale, as a CNN's do, then differ
+    from those of the whole image (stages/denoise/README.md)."""
     crop_aspect: tuple[Aspect, Aspect] = (0.75, 1.3333)
-    """Least and greatest width / height of a crop in pixels, drawn evenly in its logarithm (the paper's)."""
+    """Smallest and largest width / height of a crop in pixels (the paper's).
+
+    Sampled evenly in the logarithm."""
     flip_probability: float = Field(0.5, ge=0, le=1)
     """Probability that a crop is mirrored left to right (the paper's)."""
     solver: Literal["least_squares", "neural_field"] = "least_squares"
-    """`least_squares`: exact, a tenth of a second an image; `neural_field`: the paper's optimisation, to compare."""
+    """`least_squares`: exact and fast. `neural_field`: the paper's, for comparison.
+
+    `least_squares` takes a tenth of a second per image; `neural_field` is gradient descent."""
     shared_artifact: bool = False
-    """The artifact of each image is drawn to that of all images together instead of to 0 (`least_squares` only). Worth
-    it with few views: set `artifact_ridge` to 16 with it."""
+    """Shrink each image's artifact toward the shared one, not toward zero; then set `artifact_ridge: 16`.
+
+    The shared artifact is that of all images. Useful with few views; for `least_squares` only."""
     nodes_per_patch: int = Field(2, ge=1, le=8)
-    """r: the content field has r * h + 1 by r * w + 1 nodes; more nodes follow finer content and cost more time."""
+    """r: the content field has (r h + 1) x (r w + 1) nodes on an h x w grid of patches.
+
+    More nodes follow finer content and take more time."""
     smoothness: tuple[Smoothness, ...] = Field((0.01, 0.1, 1.0), min_length=1, max_length=32)
-    """Candidate weights lambda of the bending energy; of several, each image takes the best on its held-out views."""
+    """Candidates for lambda, the weight of the bending energy; held-out views choose.
+
+    Each image uses the candidate that is best on its own held-out views."""
     artifact_ridge: float = Field(1.0, ge=0, le=1e6)
-    """mu: weight of |G|^2, in tokens: a position seen in V views has its artifact shrunk by about V / (V + mu). With
-    `shared_artifact` it draws to the shared one, and 16 was best (README.md beside this file)."""
+    """Ridge penalty; larger values shrink the artifact more. With V views about V / (V + value) of it remains.
+
+    mu; V is the number of views that see a position. With `shared_artifact` the artifact is shrunk toward the shared
+    one, and 16 was best (stages/denoise/README.md)."""
     robust_constant: float = Field(6.0, gt=0, le=1e6)
-    """c: a token whose residual is c times the median one counts half. Small values throw good tokens away."""
+    """c: a token whose residual is c times the median counts half.
+
+    Small values discard good tokens."""
     passes: int = Field(3, ge=1, le=20)
-    """Fits of each image; each after the first weighs the tokens by the residuals of the one before; 1: not robust."""
+    """Fits per image, each weighted by the residuals of the fit before. 1: not robust."""
     held_out: float = Field(0.2, ge=0, le=0.5)
-    """Share of the views (at least one) that choose lambda and measure R^2. 0: none, for a single candidate."""
+    """Share of the views (at least one) that choose lambda and measure R^2.
+
+    0: no views are held out, which needs a single candidate in `smoothness`."""
     neural_field: NeuralFieldConfig = NeuralFieldConfig()
-    """For `solver: neural_field` alone."""
+    """For `solver: neural_field` only."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -100,8 +130,9 @@ class DenoiseConfig(Config):
             )
         return self
 
-    def of_one_image(self) -> dict[str, Any]:
-        """What the result of one image depends on, as JSON values: not how many there are, nor the other solver."""
+    def parameters_of_one_image(self) -> dict[str, Any]:
+        """The parameters that the result of one image depends on, as JSON values: without the numbers of images, and
+        without the other solver's parameters."""
         return self.model_dump(mode="json", exclude={"images", "probe_images"} | self._unused())
 
     def _unused(self) -> set[str]:
@@ -111,31 +142,39 @@ class DenoiseConfig(Config):
 
 
 class DenoiserConfig(Config):
-    """Stage 2: a transformer block that maps the raw tokens of a whole image to its clean ones."""
+    """DVT step 2: a transformer block that maps an image's raw tokens to clean tokens."""
 
     epochs: int = Field(60, ge=1, le=100_000)
-    """Most passes over the training pairs."""
+    """Largest number of passes over the training pairs."""
     batch: int = Field(8, ge=1, le=4096)
-    """Pairs a step."""
+    """Pairs per training step."""
     learning_rate: float = Field(2e-3, gt=0, le=1)
-    """Peak of AdamW's learning rate. The paper's 2e-4 * sqrt(batch / 256) is for thousands of pairs and long runs."""
+    """Peak learning rate of AdamW.
+
+    The paper's 2e-4 * sqrt(batch / 256) is for thousands of pairs and long runs."""
     weight_decay: float = Field(1e-5, ge=0, le=10)
     """Decoupled weight decay (the paper's)."""
     warmup: float = Field(0.15, ge=0, lt=1)
-    """Share of the steps with rising learning rate, before the cosine to 1e-6 (the paper's)."""
+    """Share of the steps in which the learning rate rises (the paper's).
+
+    Then it falls to 1e-6 along a cosine."""
     cosine_weight: float = Field(1.0, ge=0, le=100)
-    """Weight of (1 - cosine similarity) beside the mean squared error (the paper: 1)."""
+    """Loss weight of (1 - cosine similarity), beside the mean squared error (paper: 1)."""
     blocks: int = Field(1, ge=0, le=12)
-    """Transformer blocks behind the position embedding (the paper: 1). 0: the embedding alone, which takes the mean
-    artifact off and leaves all else of an image as it is."""
+    """Transformer blocks (paper: 1). 0: only the mean artifact is subtracted.
+
+    They follow the position embedding. The embedding alone subtracts the mean artifact and leaves everything else of an
+    image as it is."""
     heads: int = Field(0, ge=0, le=256)
-    """Attention heads, a divisor of C. 0: the divisor of C nearest to C / 64, the fewer of two equally near."""
+    """Attention heads, a divisor of the channels C. 0: the divisor nearest to C / 64.
+
+    Of two equally near divisors, the smaller."""
     mlp_ratio: float = Field(4.0, gt=0, le=16)
-    """Hidden width of the block's MLP, in C (the paper's)."""
+    """Hidden units of the block's MLP over its channels (the paper's)."""
     validation_share: float = Field(0.2, gt=0, le=0.5)
-    """Share of the images (at least one) that are left out of training and choose the epoch."""
+    """Share of the images (at least one) that are not trained on and choose the epoch."""
     patience: int = Field(12, ge=1, le=100_000)
-    """Epochs without a lower validation loss before training stops."""
+    """Training stops after this many epochs without a lower validation loss."""
 
 
 def heads_for(channels: int, wanted: int) -> int:

@@ -1,15 +1,15 @@
-"""DVT stage 2: a transformer block that removes the positional artifact from the tokens of a whole image.
+"""DVT step 2: a transformer block that removes the positional artifact from the tokens of a whole image.
 
-Trained on pairs (raw tokens of the whole image -> clean tokens of stage 1) with MSE + (1 - cosine); at inference it is
-one extra block on top of the frozen backbone.
+It is trained on pairs (raw tokens of the whole image -> clean tokens of step 1) with MSE + (1 - cosine). At inference
+it is one more block after the frozen backbone.
 
 Source: Yang et al., "Denoising Vision Transformers", ECCV 2024, section 4.2. Deviations, because there are dozens of
 pairs here and not thousands, and backbones that are no ViTs:
-- it starts at "raw minus the mean artifact": the position embedding starts as the mean over the training pairs of
-  clean - raw in place of N(0, 0.02), and the output layers of attention and MLP start at 0 (measured in README.md);
-- tokens are divided by one scalar, their spread over the training pairs, so that the loss does not depend on a
-  backbone's units;
-- the learning rate is a parameter.
+- It starts as "raw minus the mean artifact": the position embedding starts as the mean over the training pairs of clean
+  - raw instead of N(0, 0.02), and the output layers of attention and MLP start at 0 (measured in README.md).
+- Tokens are divided by one scalar, their standard deviation over the training pairs, so that the loss does not depend
+  on a backbone's units.
+- The learning rate is a parameter.
 
 Legend: B images; h, w patch grid; C channels; H heads.
 """
@@ -30,7 +30,7 @@ from stages.torch_setup import one_thread
 from stages.training import Session, Task, fit, warmup_cosine
 from stages.types import Fitted, Rows, UserError, batches
 
-LEAST_RATE = 1e-6
+FINAL_RATE = 1e-6
 """Learning rate at the end of the cosine (the paper's)."""
 
 
@@ -73,7 +73,7 @@ class Denoiser(nn.Module):
         self.blocks = nn.ModuleList(Block(channels, heads, mlp_ratio) for _ in range(blocks))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, h, w, C) -> (B, h, w, C); a grid other than the trained one gets a resampled position embedding."""
+        """(B, h, w, C) -> (B, h, w, C). For a grid other than the trained one the position embedding is resampled."""
         position: Tensor = self.position
         if position.shape[2:] != tokens.shape[1:3]:
             position = F.interpolate(position, tuple(tokens.shape[1:3]), mode="bicubic", align_corners=False)
@@ -100,43 +100,46 @@ class _DenoiserTask(Task):
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        rising = max(1, round(steps * config.warmup)) if config.warmup else 0
-        floor = min(1.0, LEAST_RATE / config.learning_rate)
-        return optimizer, warmup_cosine(optimizer, steps, rising, floor)
+        warmup = max(1, round(steps * config.warmup)) if config.warmup else 0
+        minimum = min(1.0, FINAL_RATE / config.learning_rate)
+        return optimizer, warmup_cosine(optimizer, steps, warmup, minimum)
 
 
 def train_denoiser(
     raw: Rows, denoised: Rows, config: DenoiserConfig, seed: int, session: Session | None = None
 ) -> Fitted:
-    """Train on pairs (N, h, w, C), one an image; a seeded share of the images is left out to choose the epoch.
+    """Train on pairs (N, h, w, C), one per image; a random share of the images is not trained on and chooses the epoch.
 
-    Metrics: `history` (an entry an epoch), `best_epoch`, and on the validation images `identity_loss` (raw tokens
-    as they are), `mean_artifact_loss` (the start: raw minus the mean artifact), `validation_loss` (the kept weights).
+    Metrics: `history` (one entry per epoch), `best_epoch`, and losses on the validation images: `identity_loss` (of the
+    raw tokens), `mean_artifact_loss` (of raw minus the mean artifact, the start), `validation_loss` (of the kept
+    weights).
 
     Raises:
-        UserError: fewer than two pairs, pairs that differ in shape or are not finite, heads that do not divide C.
+        UserError: fewer than two pairs; pairs that differ in shape or are not finite; heads that do not divide C.
     """
-    inputs, targets = _checked(raw, denoised)
+    inputs, targets = _checked_pairs(raw, denoised)
     order = np.random.default_rng(seed).permutation(len(inputs))
-    held = min(len(order) - 1, max(1, round(len(order) * config.validation_share)))
-    left, used = np.sort(order[:held]), np.sort(order[held:])
-    scale = float(targets[used].std()) or 1.0
+    held_out_count = min(len(order) - 1, max(1, round(len(order) * config.validation_share)))
+    validation_rows, training_rows = np.sort(order[:held_out_count]), np.sort(order[held_out_count:])
+    scale = float(targets[training_rows].std()) or 1.0
     x, y = torch.from_numpy(inputs / scale), torch.from_numpy(targets / scale)
     network = _build((x.shape[1], x.shape[2]), x.shape[3], config, seed)
     with torch.no_grad():
-        network.position.copy_((y[used] - x[used]).mean(0).permute(2, 0, 1)[None])
+        network.position.copy_((y[training_rows] - x[training_rows]).mean(0).permute(2, 0, 1)[None])
     task = _DenoiserTask(network, config)
-    steps = -(-len(used) // config.batch)
+    steps = -(-len(training_rows) // config.batch)
 
     def train(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        shuffled = np.random.default_rng([seed, epoch]).permutation(used)
+        shuffled = np.random.default_rng([seed, epoch]).permutation(training_rows)
         return ((x[shuffled[part]], y[shuffled[part]]) for part in batches(len(shuffled), config.batch))
 
     def validation() -> Iterator[tuple[Tensor, Tensor]]:
-        return ((x[left[part]], y[left[part]]) for part in batches(len(left), config.batch))
+        return (
+            (x[validation_rows[part]], y[validation_rows[part]]) for part in batches(len(validation_rows), config.batch)
+        )
 
     metrics: dict[str, Any] = {
-        "identity_loss": _mean_loss(_Identity(config), validation),
+        "identity_loss": _mean_loss(_IdentityTask(config), validation),
         "mean_artifact_loss": _mean_loss(task, validation),
     }
     history = fit(
@@ -164,8 +167,8 @@ def train_denoiser(
     )
 
 
-def loaded(fitted: Fitted, device: str) -> Denoiser:
-    """The trained network; it takes and gives tokens divided by `scale` of the model's information."""
+def load_denoiser(fitted: Fitted, device: str) -> Denoiser:
+    """The trained network; its input and output are tokens divided by `scale` of the model's `info`."""
     info = fitted.info
     with torch.random.fork_rng():
         grid = (info["grid"][0], info["grid"][1])
@@ -175,11 +178,11 @@ def loaded(fitted: Fitted, device: str) -> Denoiser:
 
 
 def apply_denoiser(fitted: Fitted, device: str) -> Callable[[NDArray[np.floating]], NDArray[np.float32]]:
-    """The trained denoiser as a function raw (B, h, w, C) -> clean (B, h, w, C).
+    """The trained denoiser as a function: raw (B, h, w, C) -> clean (B, h, w, C).
 
-    Images go through one by one, so what one gets does not depend, to the byte, on the images beside it.
+    Images are processed one by one, so the result of an image does not depend, to the byte, on the other images.
     """
-    info, network = fitted.info, loaded(fitted, device)
+    info, network = fitted.info, load_denoiser(fitted, device)
 
     def denoise(raw: NDArray[np.floating]) -> NDArray[np.float32]:
         if raw.ndim != 4 or raw.shape[3] != info["channels"]:
@@ -194,8 +197,8 @@ def apply_denoiser(fitted: Fitted, device: str) -> Callable[[NDArray[np.floating
     return denoise
 
 
-class _Identity(_DenoiserTask):
-    """What the loss is when nothing is done."""
+class _IdentityTask(_DenoiserTask):
+    """The task whose loss is that of the raw tokens."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__(nn.Identity(), config)
@@ -216,15 +219,15 @@ def _mean_loss(task: _DenoiserTask, pairs: Callable[[], Iterator[tuple[Tensor, T
     return total / count
 
 
-def _checked(raw: Rows, denoised: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _checked_pairs(raw: Rows, denoised: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Both as float32 arrays, if they are pairs."""
     if raw.shape != denoised.shape:
         raise UserError(
-            f"denoiser: raw tokens {raw.shape} and denoised ones {denoised.shape} are no pairs; run denoise again"
+            f"denoiser: raw tokens {raw.shape} and denoised tokens {denoised.shape} are no pairs; run denoise again"
         )
     if len(raw) < 2:
         raise UserError(
-            f"denoiser: {len(raw)} denoised image(s), at least 2 are needed (one validates); raise "
+            f"denoiser: {len(raw)} denoised image(s), at least 2 are needed (one for validation); raise "
             "denoise.images, or see why denoise left images out"
         )
     inputs, targets = (np.asarray(rows[0 : len(rows)], dtype=np.float32) for rows in (raw, denoised))

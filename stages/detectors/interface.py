@@ -1,4 +1,7 @@
-"""What a detector is: a package below `stages.detectors` with `config.py` (its parameters) and `detector.py` (this)."""
+"""The interface of a detector: its parameters (`DetectorConfig`) and its functions (`Detector`).
+
+How to add a detector: `stages.detectors.registry`.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,18 @@ class DetectorConfig(Config):
     """Parameters that every detector has."""
 
     reads_backbone: ClassVar[bool] = False
-    """Whether the detector may read features of the backbone, whatever its parameters. One that says no runs again only
-    when its images change."""
+    """Whether the detector reads features of the backbone with any of its parameters. A detector that does not is
+    trained again only when its images, parameters or code change."""
     baseline: ClassVar[bool] = False
-    """Whether it is a plain method that tables show beside the other detectors: what a user would take instead."""
+    """Whether the detector is a baseline: a simple method that tables mark, for comparison with other detectors."""
 
     image_side: int
-    """S: side in pixels of the images that the detector's own model sees."""
+    """Side in pixels of the square images that the detector's own model sees."""
     fit_on: Literal["train", "train_and_validation"] = "train_and_validation"
-    """Normal images from which the model that judges others learns what is normal. Validation images, which set the
-    threshold, are judged by a model of training images alone in any case, and no network is trained on them, nor what
-    predicts features from their surroundings, nor EAR's memory for its masks."""
+    """Images that the deployed model is fitted on. The threshold always comes from a model fitted on training images
+    only, and networks are always trained on training images only.
+
+    The prediction from surroundings and the memory for EAR's masks are also fitted on training images only."""
 
     @property
     def input_side(self) -> int:
@@ -40,25 +44,30 @@ class ImageNetConfig(DetectorConfig):
     """Parameters of a detector that reads the feature maps of a CNN trained on ImageNet (`Samples.imagenet`)."""
 
     network: Literal["lite0", "lite1", "lite2"] = "lite0"
-    """The EfficientNet-Lite whose maps of strides 4, 8 and 16 are stacked."""
+    """EfficientNet-Lite (ImageNet) whose feature maps of strides 4, 8 and 16 are stacked."""
     patch: Literal[8, 16] = 8
-    """Pixels a cell along a side of the grid to which its maps are brought."""
+    """Side in pixels of a grid cell. The CNN's feature maps are brought to this grid."""
 
 
 class CompareConfig(ImageNetConfig):
     """Parameters of a detector that compares images with their restorations."""
 
     compare: Literal["features", "ssim", "msgms"] = "features"
-    """How image and restoration are compared: in the features of an ImageNet CNN, or pixel by pixel. `msgms`: the
-    paper's. Image scores by both kinds of pixels are reported in any case."""
+    """How image and restoration are compared: in `features` of the ImageNet CNN, or pixel by pixel with `ssim` or
+    `msgms` (the papers').
+
+    Image scores of both pixel comparisons are reported in any case."""
     network: Literal["lite0", "lite1", "lite2"] = "lite2"
-    """The EfficientNet-Lite whose maps of strides 4, 8 and 16 are stacked."""
+    """EfficientNet-Lite (ImageNet) whose feature maps of strides 4, 8 and 16 are stacked."""
     compare_side: int = Field(256, ge=64, le=1024, multiple_of=32)
-    """For `compare: features`: side in pixels at which the image is compared with its restoration, which is enlarged to
-    it; a multiple of 32 and of `image_side`."""
+    """Side in pixels at which image and restoration are compared in features: a multiple of 32 and of `image_side`.
+
+    The restoration is enlarged to it. For `compare: features` only."""
     surroundings: int = Field(8, ge=0, le=99)
-    """For `compare: features`: how many cells away the eight cells lie from which, beside the restoration, a cell's
-    features are predicted; what is left counts. Lot and exposure fall out, smaller defects stay. 0: none."""
+    """Distance, in grid cells, of the eight neighbours that predict a cell's features. The prediction is subtracted,
+    which removes lot and exposure effects and keeps defects smaller than this. 0: no neighbours.
+
+    For `compare: features` only. The restoration's features predict too, also with 0."""
 
     @model_validator(mode="after")
     def _whole_cells(self) -> Self:
@@ -72,31 +81,39 @@ class CompareConfig(ImageNetConfig):
 
     @property
     def input_side(self) -> int:
-        """What is compared in features comes at `compare_side`; the network sees it reduced to `image_side`."""
+        """`compare_side` if features are compared; the network then sees the images reduced to `image_side`."""
         return self.compare_side if self.compare == "features" else self.image_side
 
 
 class Detector(Protocol):
-    """The functions that `detector.py` of every detector package defines at module level."""
+    """The functions that every detector's `detector.py` defines at module level."""
 
     def needs(self, config: Any) -> frozenset[str]:
-        """Which of `raw`, `clean`, `attention`, `imagenet` of `Samples` it reads with this configuration; images come
-        always. One that may read `imagenet` has an `ImageNetConfig`."""
+        """The fields of `Samples` that the detector reads beside the images, with this configuration.
+
+        Returns:
+            A subset of `raw`, `clean`, `attention` and `imagenet`. A detector that can return `imagenet` has an
+            `ImageNetConfig`; one that can return any of the other three sets `reads_backbone`.
+        """
         ...
 
     def fit(self, train: Samples, validation: Samples, config: Any, seed: int, session: Session) -> Fitted:
-        """Fit on normal images. `validation` holds normal images too, of other groups; both have at least one image.
+        """Fit the detector on good images.
 
-        One that learns from `validation` too has, in `held_out`, what these get from one that does not
-        (`stages.detectors.held_out`).
+        If the model is also fitted on `validation`, set `Fitted.held_out` to the results of the training-only model on
+        `validation`. The threshold is computed from them. `stages.detectors.shared.held_out` does this.
 
-        Same arguments, same bytes; a killed training that goes on from `session.checkpoint` gives them too.
+        The same arguments give the same bytes, also if the training was killed and resumed from `session.checkpoint`.
+
+        Args:
+            train: good images, at least one.
+            validation: good images of other groups, at least one.
         """
         ...
 
     def score(self, fitted: Fitted, samples: Samples, config: Any, device: str) -> Iterator[ScoreMap]:
-        """One `ScoreMap` an image, in order.
+        """Yield one `ScoreMap` per image, in the order of `samples`.
 
-        What an image gets does not depend, to the byte, on the images beside it: results are cached image by image.
+        The result of an image does not depend on the other images, to the byte: results are cached per image.
         """
         ...

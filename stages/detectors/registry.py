@@ -1,6 +1,17 @@
 """The detectors by name.
 
-A new one is a package, a test, one line here, its section in `params.yaml`, and its graph in `stages/onnx_graphs`.
+To add a detector `NAME`:
+
+1. Write `stages/detectors/NAME/detector.py`, beside an empty `__init__.py`: the parameters, a subclass of
+   `DetectorConfig`, and the functions `needs`, `fit` and `score` (see `stages.detectors.interface`). If `detector.py`
+   imports torch when it is loaded, write the parameters into a `config.py` of their own: every command loads them, and
+   torch takes seconds to import.
+2. Add the parameters to `CONFIGS` below.
+3. Add a section `NAME` with all parameters to `params.yaml`, and `NAME` to its list `detectors`.
+4. Add the section to `params` of stage `report` in `dvc.yaml`.
+5. Write a test in `tests/stages/detectors/NAME/`.
+
+For `burnish export`, also write `stages/onnx_graphs/NAME.py` (see `stages.onnx_graphs.interface`).
 """
 
 from __future__ import annotations
@@ -24,10 +35,11 @@ CONFIGS: dict[str, type[DetectorConfig]] = {
     "pca": PcaConfig,
     "gabor": GaborConfig,
 }
+"""The parameters of each detector."""
 BASELINES = frozenset(name for name, config in CONFIGS.items() if config.baseline)
-"""Plain methods that every table shows beside the others: what a user would take instead."""
+"""Detectors that tables mark as baselines."""
 
 
 def detector(name: str) -> Detector:
-    """The detector's functions; imports what it needs (torch, say) only now."""
+    """The functions of a detector. Its module, and what it imports, such as torch, is loaded by this call."""
     return cast(Detector, import_module(f"stages.detectors.{name}.detector"))

@@ -25,77 +25,98 @@ SourceName = Literal[
 
 
 class ArchiveConfig(Config):
-    """An archive (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz) that holds the images, downloaded once."""
+    """An archive (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz) of images, downloaded once."""
 
     url: str | None = None
-    """Where it lies: `https://...`, or a path of this machine. null: the images lie in `data.folder`."""
+    """`https://...`, or a path on this machine. null: the images are in `data.folder`."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Its digest, 64 hex digits; a download of another digest is refused. null: not checked, and said so."""
+    """SHA-256 of the archive in hex; another digest is refused. null: not checked.
+
+    With null the run prints the digest of the archive that it used."""
     max_gb: Annotated[float, Field(gt=0, le=10_000)] = 20.0
-    """Greatest size of the archive, and of what is in it, in GiB."""
+    """Largest size in GiB of the archive, and of its contents."""
 
 
 class SyntheticConfig(Config):
-    """For source `synthetic`: drawn textures with drawn defects, and exact masks."""
+    """For source `synthetic`: rendered textures with rendered defects, and exact masks."""
 
     normals: Annotated[int, Field(ge=4, le=1_000_000)] = 200
-    """Good images a category."""
+    """Good images per category."""
     defects: Annotated[int, Field(ge=0, le=1_000_000)] = 60
-    """Defective images a category, of each kind (scratch, stain, hole, bent) in turn."""
+    """Defective images per category: scratch, stain, hole and bent in turn."""
     side: Annotated[int, Field(ge=32, le=4096)] = 128
     """Side of the images in pixels."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Other seeds, other images."""
+    """Seed of the rendered images."""
 
 
 class DataConfig(Config):
-    """Where images come from, which of them are refused, how they are split."""
+    """Where images come from, which images are rejected, and how they are split."""
 
     source: SourceName = "elpv"
-    """`elpv`: solar cells from the package elpv-dataset. `folder`: your own images below `folder`. `magnetic_tile`,
-    `mvtec_ad`, `mvtec_ad2`, `mvtec_loco`, `visa`, `btad`, `kolektor_sdd2`: that data set in its publisher's layout,
-    below `folder` or in `archive`. `synthetic`: drawn, for demonstrations."""
+    """`folder`: your own images. `elpv`: solar cells from the package elpv-dataset. `synthetic`: rendered parts, for
+    demonstrations. `magnetic_tile`, `mvtec_ad`, `mvtec_ad2`, `mvtec_loco`, `visa`, `btad`, `kolektor_sdd2`: that data
+    set as its publisher lays it out, in `folder` or in `archive`."""
     folder: str = "data/own"
-    """Where the images lie; for `folder`, with several categories, a folder of the same layout for each, by name (for
-    one, either). A single folder around it all is seen through. Changes there make the pipeline stale."""
+    """Folder of the images; with several categories, one sub-folder each. A change makes the pipeline out of date.
+
+    The sub-folders are for source `folder`; with one category the sub-folder may be left out. If everything is wrapped
+    in one extra folder, as in many archives, that folder is skipped."""
     archive: ArchiveConfig = ArchiveConfig()
-    """An archive that holds the images, downloaded once, in place of `folder`."""
+    """Archive that holds the images; it is downloaded once and replaces `folder`."""
     categories: Annotated[tuple[str, ...], Field(min_length=1)] = ("mono",)
-    """Kinds of part, each with detectors of its own. For `elpv`: mono, poly. For a data set of one kind: any name."""
+    """Kinds of part; each gets detectors of its own. `elpv` has mono and poly.
+
+    For a data set with a single kind of part, any name will do."""
     split: Literal["official", "grouped"] = "official"
-    """`official`: test (and validation) images are the publisher's where there are such. `grouped`: always by the hash
-    of fold and group, as it is for sources without a published split."""
+    """`official`: the publisher's split where there is one. `grouped`: by fold and group.
+
+    The publisher's split gives test (and validation) images. The split by fold and group uses a hash of both; it is
+    also used for sources without a published split."""
     fold: Annotated[int, Field(ge=0, le=4)] = 0
-    """Which of the five group-aware splits."""
+    """Which of the five group-aware splits, 0 to 4."""
     uncertain: Literal["leave_out", "defect"] = "leave_out"
-    """For `elpv`: what becomes of images whose defect probability is neither 0 nor 1."""
+    """`elpv`: `leave_out` images with an uncertain label, or count them as `defect`.
+
+    A label is uncertain if the defect probability is neither 0 nor 1."""
     group_pattern: str | None = None
-    """Regular expression searched in the path below the category's folder; images whose first group (or whole match)
-    agrees never land on both sides of the split. null: the source's own groups; for `folder` each image is one."""
+    """Regular expression for the path of an image. Images with equal matches are never in two splits.
+
+    It is searched in the path below the category's folder. Its first group counts, or the whole match. null: the
+    source's own groups; for `folder`, each image is its own group."""
     normal: str = "normal/**"
-    """For `folder`: glob of the good images below the category's folder. `**/` stands for any folders, a last `**` for
-    all below, `*` for any part of a name; letter case counts."""
+    """`folder` only: glob of good images. `**/` matches any folders, a final `**` everything below, `*` a part of a
+    name.
+
+    Paths start below the category's folder. Letter case matters."""
     defect: str = "defect/*/**"
-    """For `folder`: glob of the defective ones; the folder that the first `*` stands for names the type of defect (if
-    it stands for none, the type is `defect`)."""
+    """`folder` only: glob of defective images; the first `*` matches the defect type.
+
+    The type is the folder that this `*` matches, or `defect` if it matches no folder."""
     mask: str = "masks/{type}/{stem}.*"
-    """For `folder`: glob of a defective image's mask; `{type}` and `{stem}` stand for the image's (its path below the
-    folder that names the type, or its name alone, without ending). What it matches is a mask and no image."""
+    """`folder` only: glob of an image's mask. `{type}` is the defect type, `{stem}` the image's name without ending.
+
+    `{stem}` is the image's path below the folder of its defect type, or its name alone. A file that this glob matches
+    is a mask and never an image."""
     labels: str | None = None
-    """For `folder`: CSV file below the category's folder with columns `path` and `label` (empty or `normal`: good; else
-    the type of defect), and optional `group`, `mask` and `split` (train, validation, test or empty); paths below that
-    folder. It takes the place of the three globs."""
+    """`folder` only: CSV file below the category's folder, with columns `path` and `label`; it replaces the three
+    globs.
+
+    `label` is empty or `normal` for a good image, else the defect type. Optional columns: `group`, `mask` and `split`
+    (train, validation, test or empty). Paths are relative to the category's folder."""
     synthetic: SyntheticConfig = SyntheticConfig()
-    """For `synthetic`: how many images, of which size."""
+    """`synthetic` only: how many images, and of which size."""
     min_side: Annotated[int, Field(ge=2, le=4096)] = 16
-    """Images with a side below this many pixels are rejected."""
+    """An image with a shorter side than this, in pixels, is rejected."""
     max_pixels: Annotated[int, Field(ge=256)] = 50_000_000
-    """Images of more pixels are rejected before they are decoded."""
+    """An image with more pixels is rejected before it is decoded."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """The run stops when a larger share of the images cannot be used."""
+    """The run stops if a larger share of the images is rejected."""
     max_leak_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """A warning stands beside the scores when a larger share of the good test images has a near-duplicate among the
-    images that detectors learn from or are calibrated on. Splits by groups had 0.06 to 0.16, random 0.48 to 0.99."""
+    """Near-duplicate share, 0 to 1, above which the scores carry a warning.
+
+    It is the share of the good test images that have a near-duplicate among training and validation images. Splits by
+    groups had 0.06 to 0.16, random splits 0.48 to 0.99."""
 
     @field_validator("categories")
     @classmethod
@@ -121,7 +142,7 @@ class DataConfig(Config):
     @classmethod
     def _below(cls, value: str | None) -> str | None:
         if value is not None and (not value or value.startswith(("/", "~")) or ".." in value.split("/")):
-            raise ValueError(f"{value!r}: it is taken below the category's folder, without a leading / and without ..")
+            raise ValueError(f"{value!r}: must be below the category's folder, without a leading / and without ..")
         return value
 
     @field_validator("normal", "defect", "mask")
@@ -130,14 +151,14 @@ class DataConfig(Config):
         try:
             regex(value)
         except re.error as fault:
-            raise ValueError(f"glob {value!r}: [] holds no set of letters ({fault})") from fault
+            raise ValueError(f"glob {value!r}: [] holds an empty or reversed set ({fault})") from fault
         return value
 
     @field_validator("mask")
     @classmethod
     def _names_image(cls, value: str) -> str:
         if value.count("{stem}") != 1:
-            raise ValueError(f"glob {value!r}: it holds {{stem}} once, which stands for the image's name")
+            raise ValueError(f"glob {value!r}: must hold {{stem}}, which stands for the image's name, exactly once")
         return value
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""One image or mask file: read whole while nobody changes it, decoded to its end, and what is worth knowing of it."""
+"""Reads and decodes one image or mask file, and collects the facts that its bytes determine."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from PIL import Image
 from stages.download.phash import perceptual_hash
 from stages.images import ImageFault, decode
 
-TRIES = 3
-BYTES_A_PIXEL, BYTES_BESIDE = 16, 1 << 24
-"""A file above the first times data.max_pixels plus the second, for what else it may hold, is not read into memory."""
+READ_ATTEMPTS = 3
+BYTES_PER_PIXEL, EXTRA_BYTES = 16, 1 << 24
+"""A larger file than BYTES_PER_PIXEL * data.max_pixels + EXTRA_BYTES is not read into memory."""
 
 UNSETTLED_NS = 50_000_000
 """A file changed less than this before it was read may change again within one tick of the file system's clock."""
 
 State = tuple[int, int, int, int]
-"""Size in bytes, times of the last changes of content and of the entry in nanoseconds, inode: equal means unchanged."""
+"""Size in bytes, times of the last changes of content and of the directory entry in nanoseconds, inode. Equal states
+mean an unchanged file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What the bytes of an image file decide; `reason` says why it cannot be used, and is empty else."""
+    """What the bytes of an image file determine. `reason` says why the image cannot be used; it is empty if it can."""
 
     sha256: str = ""
     width: int = 0
@@ -40,12 +41,12 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class MaskFacts:
-    """What the bytes of mask files decide."""
+    """What the bytes of mask files determine."""
 
     width: int = 0
     height: int = 0
     marked: int = 0
-    """Defective pixels."""
+    """Number of defective pixels."""
     reason: str = ""
 
 
@@ -55,8 +56,8 @@ def state_of(path: Path) -> State:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def settled(state: State) -> bool:
-    """Whether a later change of the file, now read, cannot have the same state."""
+def is_settled(state: State) -> bool:
+    """Whether every later change of the file, which has just been read, will show in its state."""
     return time.time_ns() - state[1] > UNSETTLED_NS
 
 
@@ -64,10 +65,10 @@ def read_unchanged(path: Path, max_bytes: int) -> tuple[bytes, State]:
     """The file's bytes and the state that they belong to.
 
     Raises:
-        ImageFault: it cannot be read, is larger than `max_bytes`, or changes again and again.
+        ImageFault: the file cannot be read, is larger than `max_bytes`, or keeps changing.
     """
     try:
-        for _ in range(TRIES):
+        for _ in range(READ_ATTEMPTS):
             state = state_of(path)
             if state[0] > max_bytes:
                 raise ImageFault(f"{state[0]:,} bytes, more than an image of data.max_pixels can need ({max_bytes:,})")
@@ -82,7 +83,7 @@ def read_unchanged(path: Path, max_bytes: int) -> tuple[bytes, State]:
 
 
 def examine_image(data: bytes, min_side: int, max_pixels: int) -> ImageFacts:
-    """Decode to the end; never raises for what the bytes hold."""
+    """Decode the image completely. What the bytes hold never raises an error."""
     try:
         image = decode(data, min_side=min_side, max_pixels=max_pixels)
     except ImageFault as fault:
@@ -91,9 +92,10 @@ def examine_image(data: bytes, min_side: int, max_pixels: int) -> ImageFacts:
 
 
 def examine_masks(masks: Sequence[tuple[str, bytes]], above: int, max_pixels: int) -> tuple[MaskFacts, bytes]:
-    """Union of the masks' pixels above a grey value, as facts and as PNG (0, 255; the same bytes for the same pixels).
+    """Union of the masks' pixels above a grey value: facts, and a PNG with values 0 and 255.
 
-    Never raises for what the bytes hold; without usable masks the PNG is empty.
+    The same pixels give the same PNG bytes. What the bytes hold never raises an error; without usable masks the PNG is
+    empty.
     """
     union = None
     for name, data in masks:
@@ -113,4 +115,5 @@ def examine_masks(masks: Sequence[tuple[str, bytes]], above: int, max_pixels: in
 
 
 def max_bytes_for(max_pixels: int) -> int:
-    return BYTES_A_PIXEL * max_pixels + BYTES_BESIDE
+    """Largest size in bytes of a file that is read."""
+    return BYTES_PER_PIXEL * max_pixels + EXTRA_BYTES

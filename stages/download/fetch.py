@@ -1,4 +1,5 @@
-"""Download of one file, whole or not there: resumed where the server allows, bounded in size, never glued of two.
+"""Downloads one file: complete or absent, resumed where the server allows it, limited in size, never mixed from two
+versions.
 
 HTTP ranges as in RFC 9110, sections 13.1.5 (If-Range) and 14.
 """
@@ -21,58 +22,62 @@ import httpx
 from stages.types import UserError
 
 CONNECT_S, READ_S = 4.0, 60.0
-"""Without a connection after the first, there is no network; a server silent for the second has failed."""
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP status codes of faults that may pass."""
-WAYS_OUT = (
+"""Without a connection after CONNECT_S seconds there is no network; a server that is silent for READ_S seconds has
+failed."""
+TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP status codes of errors that may pass."""
+ALTERNATIVES = (
     "put the images into data.folder (with data.archive.url: null), or fetch the archive on another machine and set "
     "data.archive.url to its path"
 )
 Progress = Callable[[int, int | None], None]
-"""Told bytes done, and of how many where that is known."""
+"""Called with the bytes so far, and the total bytes where they are known."""
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """What is known of a file whose first bytes lie in the .part file."""
+class _PartialDownload:
+    """What is known of the file whose first bytes are in the .part file."""
 
     url: str
     validator: str
-    """Strong ETag or else Last-Modified: the version that the bytes belong to; empty: they cannot be gone on with."""
+    """Strong ETag, or else Last-Modified: the version that the bytes belong to. Empty: the download cannot be
+    resumed."""
     total: int | None
 
 
 def fetch(url: str, target: Path, max_bytes: int, progress: Progress) -> None:
-    """Download `url` (http, https) to `target`; what an interrupted try left beside it is gone on with.
+    """Download `url` (http, https) to `target`; the remains of an interrupted download beside it are resumed.
 
     Raises:
-        UserError: no connection within CONNECT_S, a final answer of the server (404, say), or more than `max_bytes`.
-        ConnectionError: a fault that may pass; what came is kept.
+        UserError: no connection within CONNECT_S, a final answer of the server (such as 404), or more than `max_bytes`.
+        ConnectionError: an error that may pass; the bytes received so far are kept.
     """
     part, note = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json")
-    begun, have = _begun(url, note), part.stat().st_size if part.exists() else 0
-    if begun is None or not begun.validator:
-        have = 0
-    if begun is None or have == 0 or have != begun.total:
-        asked = {"Range": f"bytes={have}-", "If-Range": begun.validator} if begun is not None and have else {}
-        with _answer(url, asked) as answer:
-            resumed = begun is not None and _continues(answer, have, begun)
-            if answer.status_code != 200 and not resumed:  # a range that is not the rest of what there is
+    partial, received = _partial_download(url, note), part.stat().st_size if part.exists() else 0
+    if partial is None or not partial.validator:
+        received = 0
+    if partial is None or received == 0 or received != partial.total:
+        headers = (
+            {"Range": f"bytes={received}-", "If-Range": partial.validator} if partial is not None and received else {}
+        )
+        with _request(url, headers) as response:
+            resumed = partial is not None and _is_continuation(response, received, partial)
+            if response.status_code != 200 and not resumed:  # the range does not continue the partial download
                 part.unlink(missing_ok=True)
-                raise ConnectionError(f"{shown(url)} changed while it was downloaded, or its server cannot resume")
-            if begun is None or not resumed:
-                begun, have = _first_answer(url, answer), 0
-                note.write_text(json.dumps(asdict(begun)))
-            _receive(answer, part, have, begun.total, max_bytes, progress)
+                raise ConnectionError(f"{redacted(url)} changed while it was downloaded, or its server cannot resume")
+            if partial is None or not resumed:
+                partial, received = _new_download(url, response), 0
+                note.write_text(json.dumps(asdict(partial)))
+            _receive(response, part, received, partial.total, max_bytes, progress)
     part.replace(target)
     note.unlink(missing_ok=True)
 
 
 def check_digest(path: Path, expected: str) -> None:
-    """Raises UserError where the file's sha256 is another than the expected."""
-    found = digest_of(path)
-    if found != expected:
-        raise UserError(f"its sha256 is {found}, data.archive.sha256 is {expected}; mend the one that is wrong")
+    """Raises UserError if the file's sha256 is not the expected one."""
+    actual = digest_of(path)
+    if actual != expected:
+        raise UserError(f"its sha256 is {actual}, data.archive.sha256 is {expected}; correct the wrong one")
 
 
 def digest_of(path: Path) -> str:
@@ -81,42 +86,42 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _begun(url: str, note: Path) -> _Begun | None:
+def _partial_download(url: str, note: Path) -> _PartialDownload | None:
     try:
-        begun = _Begun(**json.loads(note.read_text()))
+        partial = _PartialDownload(**json.loads(note.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return begun if begun.url == url else None
+    return partial if partial.url == url else None
 
 
-def _first_answer(url: str, answer: httpx.Response) -> _Begun:
-    etag, length = answer.headers.get("ETag", ""), answer.headers.get("Content-Length", "")
-    validator = etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
-    return _Begun(url, validator, int(length) if length.isdigit() else None)
+def _new_download(url: str, response: httpx.Response) -> _PartialDownload:
+    etag, length = response.headers.get("ETag", ""), response.headers.get("Content-Length", "")
+    validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+    return _PartialDownload(url, validator, int(length) if length.isdigit() else None)
 
 
-def _continues(answer: httpx.Response, have: int, begun: _Begun) -> bool:
-    """Whether the answer is the rest of the version that the first `have` bytes are of."""
-    if answer.status_code != 206:
+def _is_continuation(response: httpx.Response, received: int, partial: _PartialDownload) -> bool:
+    """Whether the response continues the version that the first `received` bytes belong to."""
+    if response.status_code != 206:
         return False
-    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-    etag = answer.headers.get("ETag", begun.validator)
+    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    etag = response.headers.get("ETag", partial.validator)
     return (
         span is not None
-        and int(span[1]) == have
-        and (begun.total is None or span[2] in ("*", str(begun.total)))
-        and (not begun.validator.startswith('"') or etag == begun.validator)
+        and int(span[1]) == received
+        and (partial.total is None or span[2] in ("*", str(partial.total)))
+        and (not partial.validator.startswith('"') or etag == partial.validator)
     )
 
 
 def _receive(
-    answer: httpx.Response, part: Path, have: int, total: int | None, max_bytes: int, progress: Progress
+    response: httpx.Response, part: Path, received: int, total: int | None, max_bytes: int, progress: Progress
 ) -> None:
-    name, done = shown(str(answer.url)), have
+    name, done = redacted(str(response.url)), received
     _check_size(total or 0, max_bytes, name, part)
-    with part.open("ab" if have else "wb") as file:
+    with part.open("ab" if received else "wb") as file:
         try:
-            for piece in answer.iter_raw():  # raw: what the server calls gzip-encoded may be the archive itself
+            for piece in response.iter_raw():  # raw: what the server calls gzip-encoded may be the archive itself
                 _check_size(done + len(piece), max_bytes, name, part)
                 file.write(piece)
                 done += len(piece)
@@ -134,38 +139,42 @@ def _check_size(count: int, max_bytes: int, name: str, part: Path) -> None:
         part.unlink(missing_ok=True)
         raise UserError(
             f"data.archive.url: {name} has {count:,} bytes or more, above data.archive.max_gb = "
-            f"{max_bytes / 2**30:g} GiB ({max_bytes:,} bytes); raise it if that is the right file"
+            f"{max_bytes / 2**30:g} GiB ({max_bytes:,} bytes); raise this limit if the file is the right one"
         )
 
 
 @contextmanager
-def _answer(url: str, asked: dict[str, str]) -> Iterator[httpx.Response]:
-    """The server's answer to a GET, its body not yet read: status 200, 206 or 416."""
+def _request(url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    """The server's response to a GET, with its body not yet read: status 200, 206 or 416."""
     timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
     with httpx.Client(follow_redirects=True, timeout=timeout) as client:
         try:
-            request = client.build_request("GET", url, headers={"Accept-Encoding": "identity", **asked})
-            answer = _send(client, request)
+            request = client.build_request("GET", url, headers={"Accept-Encoding": "identity", **headers})
+            response = _send(client, request)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as fault:
             raise _unreachable(url, str(fault) or type(fault).__name__) from fault
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as fault:
-            raise UserError(f"data.archive.url: {shown(url)}: {fault}; give an address that a browser opens") from fault
+            raise UserError(
+                f"data.archive.url: {redacted(url)}: {fault}; give an address that a browser opens"
+            ) from fault
         except httpx.TransportError as fault:
-            raise ConnectionError(f"{shown(url)}: {fault}") from fault
+            raise ConnectionError(f"{redacted(url)}: {fault}") from fault
         try:
-            if answer.status_code in PASSING:
-                raise ConnectionError(f"{shown(url)} answered {answer.status_code} {answer.reason_phrase}")
-            if answer.status_code not in (200, 206, 416):
+            if response.status_code in TRANSIENT_STATUS:
+                raise ConnectionError(f"{redacted(url)} answered {response.status_code} {response.reason_phrase}")
+            if response.status_code not in (200, 206, 416):
                 raise UserError(
-                    f"data.archive.url: {shown(url)} answered {answer.status_code} {answer.reason_phrase}; {WAYS_OUT}"
+                    f"data.archive.url: {redacted(url)} answered {response.status_code} {response.reason_phrase}; "
+                    f"{ALTERNATIVES}"
                 )
-            yield answer
+            yield response
         finally:
-            answer.close()
+            response.close()
 
 
 def _send(client: httpx.Client, request: httpx.Request) -> httpx.Response:
-    """Send from a thread of its own: looking a name up, or trying many addresses in turn, may outlast any timeout."""
+    """Send from a separate thread: a name look-up, or trying many addresses in turn, may take longer than any
+    timeout."""
     settled, outcome = threading.Event(), list[httpx.Response | BaseException]()
 
     def trace(event: str, _: Any) -> None:
@@ -191,11 +200,11 @@ def _send(client: httpx.Client, request: httpx.Request) -> httpx.Response:
 
 
 def _unreachable(url: str, why: str) -> UserError:
-    return UserError(f"data.archive.url: {shown(url)} cannot be reached ({why}); without a network, {WAYS_OUT}")
+    return UserError(f"data.archive.url: {redacted(url)} cannot be reached ({why}); without a network, {ALTERNATIVES}")
 
 
-def shown(url: str) -> str:
-    """The address without name, password and query, which may be secret."""
+def redacted(url: str) -> str:
+    """The address without user name, password and query, which may be secret."""
     try:
         return str(httpx.URL(url).copy_with(userinfo=b"", query=None, fragment=None))
     except httpx.InvalidURL:

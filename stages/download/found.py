@@ -1,4 +1,4 @@
-"""What a data source says of its files, before anyone has opened an image."""
+"""What a source reports for each image file, before any image is opened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OfficialSplit = Literal["", "train", "validation", "test"]
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceImage:
     """One image file and what its source knows of it."""
 
     file: Path
@@ -19,18 +19,18 @@ class Found:
     """Path below the category's folder, '/' between parts; unique within the category."""
     category: str
     group: str
-    """Images that share a group never land on both sides of a split by groups."""
+    """Images that share a group are never in two splits of a split by groups."""
     defect_type: str = ""
-    """Empty for a normal image."""
+    """Empty for a good image."""
     masks: tuple[Path, ...] = ()
-    """Images of the defect's pixels; of several, the union counts."""
+    """Images of the defect's pixels; with several masks, their union counts."""
     mask_above: int = 127
     """Pixels of a mask with a value above this are defective."""
     split: OfficialSplit = ""
-    """The publisher's; empty where there is none."""
+    """The publisher's split; empty where there is none."""
 
     @property
-    def normal(self) -> bool:
+    def is_good(self) -> bool:
         return not self.defect_type
 
 
@@ -44,5 +44,6 @@ class Rejected:
 
 
 def same_file(name: str) -> str:
-    """What a file system that ignores letter case, or the way that accents are written, takes a name for."""
+    """The name in a form that is equal for names which some file systems take for one: without letter case and spelling
+    of accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -1,7 +1,7 @@
-"""What is known of files from before, so that an unchanged file is neither read nor decoded again.
+"""An index of facts about files, so that an unchanged file is neither read nor decoded again.
 
-One SQLite table. It is a cache: absent, damaged or in use by another run it costs time, never a result. Each row has
-a checksum, since SQLite has none of its own.
+One SQLite table. It is a cache: if it is absent, damaged or in use by another run, it costs time and never changes a
+result. Each row has a checksum, since SQLite has none of its own.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from stages.download.examine import State
 
 COMMIT_EVERY = 256
 """Rows that a kill may lose."""
-_KEPT = (
+_NOT_DAMAGED = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN,
 )
-"""Faults that say nothing against the file: this run goes on without it. After any other it is made anew."""
+"""Errors that do not mean a damaged file: this run goes on without it. After any other error the file is made anew."""
 _CREATE = """CREATE TABLE IF NOT EXISTS known
 (paths TEXT PRIMARY KEY, key TEXT, states TEXT, facts TEXT, blob BLOB, checksum INT) WITHOUT ROWID"""
 
 
 class StatIndex:
-    """Facts by files, their states, and a key of all else that decides the facts. For one thread."""
+    """Facts by files, their states, and a key of all else that determines the facts. For one thread."""
 
     def __init__(self, path: Path | None) -> None:
         """`path` None: remembers nothing beyond this object."""
-        self.known = self.new = 0
+        self.hits = self.misses = 0
         self._path, self._pending = path, 0
         self._open()
 
@@ -42,19 +42,19 @@ class StatIndex:
         try:
             self._database = _connect(self._path)
         except (sqlite3.Error, OSError) as fault:
-            self._failed(fault)
+            self._start_over(fault)
 
-    def _failed(self, fault: Exception) -> None:
-        """Go on with an empty file; in memory where the file is not to blame, or cannot be made."""
+    def _start_over(self, fault: Exception) -> None:
+        """Go on with an empty file; in memory if the file is not to blame or cannot be made."""
         if hasattr(self, "_database"):
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
         path = self._path
-        self._path = None  # at most one new start a run
+        self._path = None  # at most one new start per run
         if (
             path is not None
             and not isinstance(fault, OSError)
-            and getattr(fault, "sqlite_errorcode", 0) & 255 not in _KEPT
+            and getattr(fault, "sqlite_errorcode", 0) & 255 not in _NOT_DAMAGED
         ):
             with contextlib.suppress(sqlite3.Error, OSError):
                 for name in (path.name, f"{path.name}-journal"):
@@ -64,17 +64,18 @@ class StatIndex:
         self._database = _connect(None)
 
     def get(self, paths: Sequence[Path], states: Sequence[State], key: str) -> tuple[list, bytes] | None:
-        """Facts (JSON values) and bytes that were put for these files in these states under this key."""
+        """Facts (JSON values) and bytes that were put for these files in these states under this key; None if there are
+        none."""
         name = _name(paths)
         try:
             row = self._database.execute("SELECT * FROM known WHERE paths = ?", (name,)).fetchone()
         except sqlite3.Error as fault:
-            self._failed(fault)
+            self._start_over(fault)
             row = None
         if row is None or row[1] != key or row[2] != json.dumps(states) or row[5] != _checksum(*row[:5]):
-            self.new += 1
+            self.misses += 1
             return None
-        self.known += 1
+        self.hits += 1
         return json.loads(row[3]), row[4]
 
     def put(self, paths: Sequence[Path], states: Sequence[State], key: str, facts: Sequence, blob: bytes = b"") -> None:
@@ -87,7 +88,7 @@ class StatIndex:
                 self._database.commit()
                 self._pending = 0
         except sqlite3.Error as fault:
-            self._failed(fault)
+            self._start_over(fault)
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -117,4 +118,4 @@ def _name(paths: Sequence[Path]) -> str:
 
 
 def _checksum(*row: object) -> int:
-    return zlib.crc32(b"\0".join(one if isinstance(one, bytes) else str(one).encode() for one in row))
+    return zlib.crc32(b"\0".join(value if isinstance(value, bytes) else str(value).encode() for value in row))

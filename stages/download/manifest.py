@@ -1,4 +1,4 @@
-"""From found files to a data set: every image checked, hashed, copied, split; what cannot be used is listed."""
+"""From source images to a data set: each image is checked, hashed, copied and split; unusable files are listed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import TypeVar
 
 from stages.code_version import code_version
 from stages.download.config import DataConfig
-from stages.download.found import Found, Rejected
+from stages.download.found import Rejected, SourceImage
 from stages.download.index import StatIndex
 from stages.download.sources.registry import SOURCES
 from stages.download.split import Split, official_split_of, split_of
-from stages.download.take import Known, Taken, Taker
+from stages.download.take import CachedFacts, ImageImporter, ImportResult
 from stages.types import UserError
 
 A = TypeVar("A")
 B = TypeVar("B")
 MIN_TRAIN, MIN_VALIDATION = 2, 1
-AHEAD = 8
-"""Images in the works for each thread; the results of more would only wait."""
+QUEUED_PER_THREAD = 8
+"""Images that are begun at once for each thread; the results of more would only wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +34,18 @@ class ImageRecord:
     """One row of the manifest."""
 
     path: str
-    """Below the data set's folder."""
+    """Relative to the data set's folder."""
     sha256: str
     width: int
     height: int
-    """Of the upright image, pixels."""
+    """Width and height in pixels of the upright image."""
     category: str
     split: Split
     label: int
-    """0 normal, 1 defect."""
+    """0 good, 1 defect."""
     defect_type: str
     mask_path: str
-    """Below the data set's folder; empty without a mask, or with one that marks nothing."""
+    """Relative to the data set's folder; empty without a mask, or with a mask that marks no pixel."""
     group: str
     phash: str
     """Perceptual hash, hex."""
@@ -61,67 +61,72 @@ def collect(
     threads: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[ImageRecord], list[Rejected]]:
-    """Copy the usable images of the configured source below `destination`; manifest rows sorted by category and path.
+    """Copy the usable images of the configured source below `destination`.
 
-    Identical images of a category may be in several splits: the audit finds them. A mask that marks nothing does not
-    say where a defect is, so its image counts as one without a mask, and `say` is told.
+    Identical images of a category may be in several splits: the audit finds them. A mask that marks no pixel does not
+    say where a defect is, so its image counts as an image without a mask, and `say` gets a line about it.
 
     Args:
-        root: where the images lie (`archive.locate`); None: in `config.folder`.
-        index: what is known from before; neither it nor `threads` changes a result.
+        progress: called with the images done and their number.
+        root: folder of the images (`archive.locate`); None: `config.folder`.
+        index: facts about files from earlier runs; neither it nor `threads` changes a result.
+        say: called with a line for the user.
+
+    Returns:
+        Manifest rows, sorted by category and path; rejected files.
 
     Raises:
-        UserError: nothing found, too large a share rejected, or too few normal images to split.
+        UserError: no images, too large a share rejected, or too few good images to split.
     """
-    found, rejected = _find(config, Path(config.folder) if root is None else root)
-    validated = {one.category for one in found if one.split == "validation" and one.normal}
+    sources, rejected = _list_images(config, Path(config.folder) if root is None else root)
+    validated = {source.category for source in sources if source.split == "validation" and source.is_good}
     records: list[ImageRecord] = []
-    unmarked: list[Found] = []
-    count = len(found) + len(rejected)
-    known = StatIndex(None) if index is None else index
-    for one, taken in zip(found, _taken(config, found, destination, known, threads), strict=True):
-        if taken.reason:
-            rejected.append(Rejected(str(one.file), one.category, taken.reason))
+    unmarked: list[SourceImage] = []
+    count = len(sources) + len(rejected)
+    facts = StatIndex(None) if index is None else index
+    for source, result in zip(sources, _import_images(config, sources, destination, facts, threads), strict=True):
+        if result.reason:
+            rejected.append(Rejected(str(source.file), source.category, result.reason))
         else:
-            records.append(_record(config, one, taken, one.category in validated))
-            if taken.unmarked:
-                unmarked.append(one)
+            records.append(_record(config, source, result, source.category in validated))
+            if result.unmarked:
+                unmarked.append(source)
         progress(len(records) + len(rejected), count)
     _say_unmarked(unmarked, say)
-    rejected.sort(key=lambda one: (one.category, one.path))
+    rejected.sort(key=lambda file: (file.category, file.path))
     _check_rejected(rejected, count, config)
     _check_split(records, config)
     return records, rejected
 
 
-def _find(config: DataConfig, root: Path) -> tuple[list[Found], list[Rejected]]:
-    """What the source says, sorted."""
-    found: list[Found] = []
+def _list_images(config: DataConfig, root: Path) -> tuple[list[SourceImage], list[Rejected]]:
+    """The source's images, sorted by category and name, and the files that it rejects."""
+    sources: list[SourceImage] = []
     rejected: list[Rejected] = []
-    for one in SOURCES[config.source](config, root):
-        (found if isinstance(one, Found) else rejected).append(one)  # type: ignore[arg-type]
-    found.sort(key=lambda one: (one.category, one.name))
-    return found, rejected
+    for file in SOURCES[config.source](config, root):
+        (sources if isinstance(file, SourceImage) else rejected).append(file)  # type: ignore[arg-type]
+    sources.sort(key=lambda source: (source.category, source.name))
+    return sources, rejected
 
 
-def _taken(
-    config: DataConfig, found: Sequence[Found], destination: Path, index: StatIndex, threads: int
-) -> Iterator[Taken]:
-    """What became of each file, in order."""
-    taker = _taker(config, destination)
+def _import_images(
+    config: DataConfig, sources: Sequence[SourceImage], destination: Path, index: StatIndex, threads: int
+) -> Iterator[ImportResult]:
+    """The result for each image, in order; the index remembers new facts."""
+    importer = _importer(config, destination)
 
-    def work(job: tuple[Found, Known, Known]) -> Taken:
-        return taker.take(*job)
+    def work(job: tuple[SourceImage, CachedFacts, CachedFacts]) -> ImportResult:
+        return importer.import_image(*job)
 
-    jobs = ((one, *taker.look_up(one, index)) for one in found)
-    for taken in _in_order(work, jobs, threads):
-        for fresh in taken.fresh:
-            index.put(*fresh)
-        yield taken
+    jobs = ((source, *importer.look_up(source, index)) for source in sources)
+    for result in _in_order(work, jobs, threads):
+        for entry in result.entries:
+            index.put(*entry)
+        yield result
 
 
 def _in_order(work: Callable[[A], B], jobs: Iterable[A], threads: int) -> Iterator[B]:
-    """Results in the order of the jobs, of which at most AHEAD a thread are begun and not yet asked for."""
+    """Results in the order of the jobs; at most QUEUED_PER_THREAD jobs per thread are begun and not yet asked for."""
     if threads == 1:
         yield from map(work, jobs)
         return
@@ -130,7 +135,7 @@ def _in_order(work: Callable[[A], B], jobs: Iterable[A], threads: int) -> Iterat
         try:
             for job in jobs:
                 waiting.append(pool.submit(work, job))
-                if len(waiting) > AHEAD * threads:
+                if len(waiting) > QUEUED_PER_THREAD * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -138,7 +143,7 @@ def _in_order(work: Callable[[A], B], jobs: Iterable[A], threads: int) -> Iterat
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _taker(config: DataConfig, destination: Path) -> Taker:
+def _importer(config: DataConfig, destination: Path) -> ImageImporter:
     code = code_version("stages.download.examine", "stages.images", "stages.download.phash")
     versions = [version(name) for name in ("pillow", "numpy", "scipy")]
 
@@ -146,7 +151,7 @@ def _taker(config: DataConfig, destination: Path) -> Taker:
         return hashlib.sha256(json.dumps([code, versions, *values]).encode()).hexdigest()[:16]
 
     image = key("image", config.min_side, config.max_pixels)
-    return Taker(
+    return ImageImporter(
         destination,
         config.min_side,
         config.max_pixels,
@@ -155,53 +160,52 @@ def _taker(config: DataConfig, destination: Path) -> Taker:
     )
 
 
-def _record(config: DataConfig, one: Found, taken: Taken, validated: bool) -> ImageRecord:
+def _record(config: DataConfig, source: SourceImage, result: ImportResult, validated: bool) -> ImageRecord:
     if config.split == "official":
-        split = official_split_of(config.fold, one.group, one.normal, one.split, validated)
+        split = official_split_of(config.fold, source.group, source.is_good, source.split, validated)
     else:
-        split = split_of(config.fold, one.group, one.normal)
+        split = split_of(config.fold, source.group, source.is_good)
     return ImageRecord(
-        path=taken.path,
-        sha256=taken.image.sha256,
-        width=taken.image.width,
-        height=taken.image.height,
-        category=one.category,
+        path=result.path,
+        sha256=result.image.sha256,
+        width=result.image.width,
+        height=result.image.height,
+        category=source.category,
         split=split,
-        label=0 if one.normal else 1,
-        defect_type=one.defect_type,
-        mask_path=taken.mask_path,
-        group=one.group,
-        phash=taken.image.phash,
+        label=0 if source.is_good else 1,
+        defect_type=source.defect_type,
+        mask_path=result.mask_path,
+        group=source.group,
+        phash=result.image.phash,
     )
 
 
-def _say_unmarked(unmarked: list[Found], say: Callable[[str], None]) -> None:
-    defects = [one for one in unmarked if not one.normal]
-    for category, count in Counter(one.category for one in defects).items():
-        first = next(one.name for one in defects if one.category == category)
-        say(f"{count} masks of {category} mark no pixel and count as none (the first is that of {first})")
+def _say_unmarked(unmarked: list[SourceImage], say: Callable[[str], None]) -> None:
+    defects = [source for source in unmarked if not source.is_good]
+    for category, count in Counter(source.category for source in defects).items():
+        first = next(source.name for source in defects if source.category == category)
+        say(f"{count} masks of {category} mark no pixel, so their images count as without a mask (first: {first})")
 
 
-def _check_rejected(rejected: Iterable[Rejected], count: int, config: DataConfig) -> None:
-    faults = list(rejected)
-    if count and len(faults) / count > config.max_rejected_fraction:
-        named = "; ".join(f"{fault.path}: {fault.reason}" for fault in faults[:5])
+def _check_rejected(rejected: Sequence[Rejected], count: int, config: DataConfig) -> None:
+    if count and len(rejected) / count > config.max_rejected_fraction:
+        examples = "; ".join(f"{file.path}: {file.reason}" for file in rejected[:5])
         raise UserError(
-            f"{len(faults)} of {count} images cannot be used, more than data.max_rejected_fraction = "
-            f"{config.max_rejected_fraction}; the first of them: {named}"
+            f"{len(rejected)} of {count} images cannot be used, more than data.max_rejected_fraction = "
+            f"{config.max_rejected_fraction}; the first of them: {examples}"
         )
 
 
 def _check_split(records: list[ImageRecord], config: DataConfig) -> None:
     for category in config.categories:
-        normals = [record for record in records if record.category == category and record.label == 0]
-        if not normals:
-            raise UserError(f"data.categories: category {category!r} has no usable normal image")
-        counts = {split: sum(record.split == split for record in normals) for split in ("train", "validation", "test")}
+        good = [record for record in records if record.category == category and record.label == 0]
+        if not good:
+            raise UserError(f"data.categories: category {category!r} has no usable good image")
+        counts = {split: sum(record.split == split for record in good) for split in ("train", "validation", "test")}
         if counts["train"] < MIN_TRAIN or counts["validation"] < MIN_VALIDATION:
             raise UserError(
-                f"data: too few normal images of {category!r} to split: {len(normals)} images in "
-                f"{len({record.group for record in normals})} groups gave {counts['train']} train and "
-                f"{counts['validation']} validation, at least {MIN_TRAIN} and {MIN_VALIDATION} are needed; "
+                f"data: too few good images of {category!r} to split: {len(good)} images in "
+                f"{len({record.group for record in good})} groups gave {counts['train']} training and "
+                f"{counts['validation']} validation images, at least {MIN_TRAIN} and {MIN_VALIDATION} are needed; "
                 "add images, or choose another data.fold"
             )

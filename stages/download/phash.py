@@ -1,8 +1,8 @@
-"""Perceptual hash: pictures that look alike have hashes of few different bits, whatever their exposure or encoding.
+"""Perceptual hash: pictures that look alike have hashes that differ in few bits, whatever their exposure or encoding.
 
 Source: the DCT hash of Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010, section
 3.2.1.
-Deviation: 16 x 16 coefficients in place of 8 x 8, since parts of one kind look alike to 64 bits.
+Deviation: 16 x 16 coefficients instead of 8 x 8, because parts of one kind look alike to 64 bits.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from PIL import Image
 from scipy.fft import dctn
 
 SIDE, KEPT = 64, 16
-"""The image is reduced to SIDE x SIDE grey values; KEPT x KEPT coefficients of lowest frequency give a bit each."""
+"""The image is reduced to SIDE x SIDE grey values; each of the KEPT x KEPT coefficients of lowest frequency gives a
+bit."""
 BITS = KEPT * KEPT
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """BITS bits as hex digits: which coefficients exceed their median. The mean brightness counts for none of them."""
+    """BITS bits as hex digits: which coefficients exceed their median, in which the mean brightness does not count."""
     grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
     low = dctn(np.asarray(grey, np.float32), norm="ortho")[:KEPT, :KEPT].ravel()
     return np.packbits(low > np.median(low[1:])).tobytes().hex()

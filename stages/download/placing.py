@@ -1,6 +1,6 @@
-"""Source files into the data set: cloned where the file system can, else copied.
+"""Puts source files into the data set: cloned where the file system can, else copied.
 
-Never hard-linked: DVC links outputs into its cache, where a change of the source would corrupt it.
+Never hard-linked: DVC links outputs into its cache, where a change of the source would corrupt them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ FICLONE = 0x40049409
 
 
 def place(source: Path | None, target: Path, state: State, data: bytes | None) -> bool:
-    """Put the bytes that `source` had in `state` at `target`; `data` where they were read already, or where no
-    file has them.
+    """Put the bytes that `source` had in `state` at `target`.
+
+    Args:
+        source: the file; None if no file holds these bytes.
+        data: the bytes, if they have been read already.
 
     Returns:
-        False where the source is no longer in that state, and the bytes are not at hand.
+        False if the source is no longer in that state and `data` is None.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if source is not None and _cloned(source, target) and _unchanged(source, state):
@@ -36,9 +39,9 @@ def place(source: Path | None, target: Path, state: State, data: bytes | None) -
 
 def _cloned(source: Path, target: Path) -> bool:
     try:
-        with source.open("rb") as given, target.open("wb") as made:
-            fcntl.ioctl(made.fileno(), FICLONE, given.fileno())
-    except OSError:  # another file system, or one that cannot
+        with source.open("rb") as original, target.open("wb") as clone:
+            fcntl.ioctl(clone.fileno(), FICLONE, original.fileno())
+    except OSError:  # the target is on another file system, or this file system cannot clone
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""The group-aware split: consecutive or related images share a group, and a group never straddles train and test."""
+"""The group-aware split: related images share a group, and a group of good images is never in two splits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def percentile_of(text: str) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 100
 
 
-def split_of(fold: int, group: str, normal: bool) -> Split:
-    """Split of an image: normal groups are about 30 % test, 10 % validation, 60 % train; every defect is test."""
-    if not normal:
+def split_of(fold: int, group: str, is_good: bool) -> Split:
+    """Split of an image: about 30 % of the good groups are test, 10 % validation, 60 % train; every defect is test."""
+    if not is_good:
         return "test"
     value = percentile_of(f"{fold}-{group}")
     if value >= 70:
@@ -25,16 +25,20 @@ def split_of(fold: int, group: str, normal: bool) -> Split:
     return "validation" if value >= 60 else "train"
 
 
-def official_split_of(fold: int, group: str, normal: bool, given: OfficialSplit, has_validation: bool) -> Split:
+def official_split_of(fold: int, group: str, is_good: bool, given: OfficialSplit, has_validation: bool) -> Split:
     """The publisher's split where there is one, else `split_of`.
 
-    Where the publisher chose no validation images of a category, the training groups that `split_of` would choose are;
-    those that it would test stay in train.
+    If the publisher chose no validation images for a category, the training groups that `split_of` would put into
+    validation are validation; those that it would put into test stay in train.
+
+    Args:
+        given: the publisher's split of the image; empty if there is none.
+        has_validation: whether the publisher chose validation images for the category.
     """
     if not given:
-        return split_of(fold, group, normal)
-    if not normal or given == "test":
+        return split_of(fold, group, is_good)
+    if not is_good or given == "test":
         return "test"
     if given == "train" and not has_validation:
-        return "validation" if split_of(fold, group, normal) == "validation" else "train"
+        return "validation" if split_of(fold, group, is_good) == "validation" else "train"
     return given

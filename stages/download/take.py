@@ -1,4 +1,4 @@
-"""One found image and its masks into the data set, with what is known of them from before where they are unchanged."""
+"""Imports one image and its masks into the data set; facts of unchanged files come from the index."""
 
 from __future__ import annotations
 
@@ -13,149 +13,159 @@ from stages.download.examine import (
     State,
     examine_image,
     examine_masks,
+    is_settled,
     max_bytes_for,
     read_unchanged,
-    settled,
     state_of,
 )
-from stages.download.found import Found
+from stages.download.found import SourceImage
 from stages.download.index import StatIndex
 from stages.download.placing import place
 from stages.images import SUFFIXES, ImageFault
 
 COPIED_ABOVE = 127
-"""Readers of masks take pixels above this; a single mask with this threshold is copied as it is."""
+"""Readers of masks take pixels above this value; a single mask with this threshold is copied as it is."""
 
 UNKNOWN = ImageFacts()
-Known = tuple[tuple[State, ...], list[Any], bytes] | None
-"""States of files, and the facts and bytes that the index has for them."""
-Fresh = tuple[tuple[Path, ...], tuple[State, ...], str, tuple[Any, ...], bytes]
+CachedFacts = tuple[tuple[State, ...], list[Any], bytes] | None
+"""States of files, and the facts and bytes that the index has for them; None: the index has none."""
+IndexEntry = tuple[tuple[Path, ...], tuple[State, ...], str, tuple[Any, ...], bytes]
 """What the index is to remember: the arguments of `StatIndex.put`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What became of one found image."""
+class ImportResult:
+    """Where an image and its mask were put, or why the image was rejected."""
 
     path: str = ""
     mask_path: str = ""
     image: ImageFacts = UNKNOWN
     reason: str = ""
-    """Why it cannot be used; empty else."""
+    """Why the image cannot be used; empty if it can."""
     unmarked: bool = False
-    """It has masks, and they mark no pixel."""
-    fresh: tuple[Fresh, ...] = ()
+    """The image has masks, and they mark no pixel."""
+    entries: tuple[IndexEntry, ...] = ()
 
 
 @dataclass(frozen=True)
-class Taker:
-    """Takes images into the data set at `destination`. The keys name what decides facts beside the files."""
+class ImageImporter:
+    """Imports images into the data set at `destination`. The keys name what facts depend on beside the files."""
 
     destination: Path
     min_side: int
     max_pixels: int
     image_key: str
     mask_key: Callable[[int], str]
-    """By threshold."""
+    """Threshold of a mask -> key."""
 
-    def look_up(self, one: Found, index: StatIndex) -> tuple[Known, Known]:
-        """What is known of an image and of its masks."""
-        masks = _known(one.masks, index, self.mask_key(one.mask_above)) if one.masks else None
-        return _known((one.file,), index, self.image_key), masks
+    def look_up(self, source: SourceImage, index: StatIndex) -> tuple[CachedFacts, CachedFacts]:
+        """What the index knows of the image and of its masks."""
+        masks = _look_up(source.masks, index, self.mask_key(source.mask_above)) if source.masks else None
+        return _look_up((source.file,), index, self.image_key), masks
 
-    def take(self, one: Found, image: Known, masks: Known) -> Taken:
+    def import_image(self, source: SourceImage, image: CachedFacts, masks: CachedFacts) -> ImportResult:
         """Check the image and its masks, and put them into the data set. Safe to call from several threads.
 
-        `image` and `masks` are what is known from before; where the files have changed since, they are read again.
+        `image` and `masks` are the facts from `look_up`; files that have changed since are read again.
         """
-        if one.name.startswith("/") or ".." in PurePosixPath(one.name).parts:
-            return Taken(reason="its name leads out of the category's folder")
-        fresh: list[Fresh] = []
+        if source.name.startswith("/") or ".." in PurePosixPath(source.name).parts:
+            return ImportResult(reason="its name leads out of the category's folder")
+        entries: list[IndexEntry] = []
         try:
-            taken = self._take(one, image, masks, fresh) or self._take(one, None, None, fresh)
-            assert taken is not None  # bytes that were just read can be placed
-            return taken
+            result = self._import(source, image, masks, entries) or self._import(source, None, None, entries)
+            assert result is not None  # bytes that were just read can be placed
+            return result
         except ImageFault as fault:
-            (self.destination / _path(one)).unlink(missing_ok=True)
-            return Taken(reason=str(fault), fresh=tuple(fresh))
+            (self.destination / _path(source)).unlink(missing_ok=True)
+            return ImportResult(reason=str(fault), entries=tuple(entries))
 
-    def _take(self, one: Found, image: Known, masks: Known, fresh: list[Fresh]) -> Taken | None:
+    def _import(
+        self, source: SourceImage, image: CachedFacts, masks: CachedFacts, entries: list[IndexEntry]
+    ) -> ImportResult | None:
         """None where a file has changed since it was looked up. Raises ImageFault."""
-        facts, state, data = self._image(one.file, image, fresh)
-        path, mask_path = _path(one), ""
-        if one.masks:
-            mask, mask_state, content = self._masks(one, masks, fresh)
-            _check_mask(one, mask, facts)
+        facts, state, data = self._image(source.file, image, entries)
+        path, mask_path = _path(source), ""
+        if source.masks:
+            mask, mask_state, content = self._masks(source, masks, entries)
+            _check_mask(source, mask, facts)
             if mask.marked:
-                as_it_is = _as_it_is(one)
-                mask_path = f"masks/{one.category}/{one.name}{one.masks[0].suffix.lower() if as_it_is else '.png'}"
-                if not place(one.masks[0] if as_it_is else None, self.destination / mask_path, mask_state, content):
+                unchanged = _is_copied(source)
+                suffix = source.masks[0].suffix.lower() if unchanged else ".png"
+                mask_path = f"masks/{source.category}/{source.name}{suffix}"
+                mask_file = source.masks[0] if unchanged else None
+                if not place(mask_file, self.destination / mask_path, mask_state, content):
                     return None
-        if not place(one.file, self.destination / path, state, data):
+        if not place(source.file, self.destination / path, state, data):
             return None
-        return Taken(path, mask_path, facts, unmarked=bool(one.masks) and not mask_path, fresh=tuple(fresh))
+        return ImportResult(
+            path, mask_path, facts, unmarked=bool(source.masks) and not mask_path, entries=tuple(entries)
+        )
 
-    def _image(self, file: Path, known: Known, fresh: list[Fresh]) -> tuple[ImageFacts, State, bytes | None]:
-        """Facts, the state that they hold for, and the bytes if they were read."""
-        if known is not None:
-            facts, state, data = ImageFacts(*known[1]), known[0][0], None
+    def _image(
+        self, file: Path, cached: CachedFacts, entries: list[IndexEntry]
+    ) -> tuple[ImageFacts, State, bytes | None]:
+        """Facts, the state that they hold for, and the bytes if the file was read."""
+        if cached is not None:
+            facts, state, data = ImageFacts(*cached[1]), cached[0][0], None
         else:
             data, state = read_unchanged(file, max_bytes_for(self.max_pixels))
             facts = examine_image(data, self.min_side, self.max_pixels)
-            _learn(fresh, (file,), (state,), self.image_key, facts, b"")
+            _remember(entries, (file,), (state,), self.image_key, facts, b"")
         if facts.reason:
             raise ImageFault(facts.reason)
         return facts, state, data
 
-    def _masks(self, one: Found, known: Known, fresh: list[Fresh]) -> tuple[MaskFacts, State, bytes | None]:
-        """Facts, the first mask's state, and the bytes to write; None: those of the first mask, which were not read."""
-        if known is not None:
-            return MaskFacts(*known[1]), known[0][0], None if _as_it_is(one) else known[2]
+    def _masks(
+        self, source: SourceImage, cached: CachedFacts, entries: list[IndexEntry]
+    ) -> tuple[MaskFacts, State, bytes | None]:
+        """Facts, the first mask's state, and the bytes to write; None: the first mask's bytes, which were not read."""
+        if cached is not None:
+            return MaskFacts(*cached[1]), cached[0][0], None if _is_copied(source) else cached[2]
         contents, states = [], []
-        for mask in one.masks:
+        for mask in source.masks:
             try:
                 data, state = read_unchanged(mask, max_bytes_for(self.max_pixels))
             except ImageFault as fault:
                 raise ImageFault(f"its mask {mask.name}: {fault}") from fault
             contents.append((mask.name, data))
             states.append(state)
-        facts, png = examine_masks(contents, one.mask_above, self.max_pixels)
-        if _as_it_is(one):
+        facts, png = examine_masks(contents, source.mask_above, self.max_pixels)
+        if _is_copied(source):
             png = b""
-        _learn(fresh, one.masks, tuple(states), self.mask_key(one.mask_above), facts, png)
+        _remember(entries, source.masks, tuple(states), self.mask_key(source.mask_above), facts, png)
         return facts, states[0], png or contents[0][1]
 
 
-def _path(one: Found) -> str:
-    return f"images/{one.category}/{one.name}"
+def _path(source: SourceImage) -> str:
+    return f"images/{source.category}/{source.name}"
 
 
-def _as_it_is(one: Found) -> bool:
-    """Whether the mask needs no change for its readers."""
-    return len(one.masks) == 1 and one.mask_above == COPIED_ABOVE and one.masks[0].suffix.lower() in SUFFIXES
+def _is_copied(source: SourceImage) -> bool:
+    """Whether the mask is copied as it is: its readers need no change."""
+    return len(source.masks) == 1 and source.mask_above == COPIED_ABOVE and source.masks[0].suffix.lower() in SUFFIXES
 
 
-def _known(paths: tuple[Path, ...], index: StatIndex, key: str) -> Known:
+def _look_up(paths: tuple[Path, ...], index: StatIndex, key: str) -> CachedFacts:
     try:
         states = tuple(state_of(path) for path in paths)
     except OSError:
         return None
-    found = index.get(paths, states, key)
-    return None if found is None else (states, *found)
+    entry = index.get(paths, states, key)
+    return None if entry is None else (states, *entry)
 
 
-def _learn(
-    fresh: list[Fresh], paths: tuple[Path, ...], states: tuple[State, ...], key: str, facts: Any, blob: bytes
+def _remember(
+    entries: list[IndexEntry], paths: tuple[Path, ...], states: tuple[State, ...], key: str, facts: Any, blob: bytes
 ) -> None:
-    if all(map(settled, states)):
-        fresh.append((paths, states, key, astuple(facts), blob))
+    if all(map(is_settled, states)):
+        entries.append((paths, states, key, astuple(facts), blob))
 
 
-def _check_mask(one: Found, mask: MaskFacts, image: ImageFacts) -> None:
+def _check_mask(source: SourceImage, mask: MaskFacts, image: ImageFacts) -> None:
     if mask.reason:
         raise ImageFault(mask.reason)
-    name = one.masks[0].name
+    name = source.masks[0].name
     if (mask.width, mask.height) != (image.width, image.height):
         raise ImageFault(f"its mask {name} is {mask.width}x{mask.height}, the image {image.width}x{image.height}")
-    if one.normal and mask.marked:
+    if source.is_good and mask.marked:
         raise ImageFault(f"it counts as normal, and its mask {name} marks {mask.marked:,} defective pixels")

@@ -1,1 +1,4 @@
-"""Drift: whether new images look like those that the detectors learned from. See `stages.drift.drift.compare`."""
+"""Drift: whether new images look like the images that the detectors learned from (`stages.drift.drift.compare`).
+
+No stage of `dvc.yaml` uses it; retraining does.
+"""

@@ -14,13 +14,13 @@ class DriftConfig(Config):
     """When new images count as different from those that the detectors learned from."""
 
     level: float = Field(0.01, gt=0.0, lt=0.5)
-    """Chance, 0..1, of an alarm although nothing changed, over all four tests together (Holm)."""
+    """False-alarm rate, 0 to 1, of all four tests together (Holm)."""
     permutations: int = Field(1999, ge=19, le=100_000)
-    """Relabellings that the test of the features compares with; its smallest p value is 1 / (permutations + 1)."""
+    """Relabellings that the test of the features compares with. Its smallest p value is 1 / (permutations + 1)."""
     neighbours: int = Field(3, ge=1, le=1000)
-    """How far an image is from the training set is its mean distance to so many nearest training images."""
+    """An image's distance from the training set is its mean distance to this many nearest training images."""
     least: int = Field(12, ge=2, le=100_000)
-    """With fewer new images, or fewer training images, no test is made: it would find next to nothing."""
+    """With fewer new images, or fewer training images, there is no test: it would find next to nothing."""
 
     @model_validator(mode="after")
     def _can_reject(self) -> DriftConfig:

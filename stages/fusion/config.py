@@ -8,9 +8,13 @@ from stages.types import Config
 
 
 class FusedConfig(Config):
-    """Mean of the chosen detectors, each calibrated on good validation images alone."""
+    """Mean of several detectors after rank normalization on good validation images."""
 
     detectors: tuple[str, ...] = ("ear", "intra", "padim")
-    """Whose scores and maps are averaged, as far as they are among `detectors`. With fewer than two: no fusion."""
+    """Detectors whose scores and maps are averaged. With fewer than two: no fusion.
+
+    Only those that are in `detectors` count."""
     map_pixels: int = Field(4096, ge=16, le=1_000_000)
-    """Pixels of each validation image's map, evenly spread, that calibrate the maps."""
+    """Pixels per validation image that the maps' rank normalization is fitted on.
+
+    They are spread evenly over the map."""

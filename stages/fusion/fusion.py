@@ -1,13 +1,14 @@
-"""Rank-calibrated mean of several detectors.
+"""The fusion: the mean of several detectors after rank normalization.
 
-A score becomes the normal quantile of its rank among the scores of good validation images: what is as rare on good
-parts counts the same, whatever the detector's own scale. Between two validation scores it is interpolated; beyond the
-last ones it goes on along a straight line, as steep as from the median to that end, so that defects, which nearly all
-lie beyond, stay in order. Nothing but good validation images is used.
+Rank normalization replaces a score by the normal quantile of its rank among the scores of good validation images.
+Scores that are equally rare on good parts then count the same, whatever the detector's own scale. Between two
+validation scores the quantile is interpolated. Beyond the smallest and the largest it continues along a straight line,
+as steep as from the median to that end: nearly all defects have scores beyond the largest, and must stay in order. Only
+good validation images are used.
 
-Maps are calibrated alike, on the pixels of validation maps, and averaged at the side of the largest.
+Maps are normalized in the same way on the pixels of validation maps, and averaged at the side of the largest map.
 
-Legend: n validation images; Q knots of a calibration; S side of the fused map.
+Legend: n validation images; Q knots of a rank normalization; s side of a member's map; S side of the fused map.
 """
 
 from __future__ import annotations
@@ -23,75 +24,78 @@ from scipy.special import ndtri
 from stages.types import Fitted, ScoreMap, UserError
 
 KNOTS = 512
-"""Most knots of a calibration; of more scores, those of evenly spread quantiles are kept."""
+"""Largest number of knots. Of more scores, those at evenly spread quantiles are kept."""
 
 
 def fit(
     scores: Mapping[str, NDArray[np.floating]], maps: Mapping[str, Iterable[NDArray[np.floating]]], map_pixels: int
 ) -> Fitted:
-    """Calibrations of each detector, from good validation images alone.
+    """Fit the rank normalization of each detector's scores and maps to good validation images.
 
     Args:
-        scores: by detector, (n,) image scores.
-        maps: by detector, the n maps, read once.
-        map_pixels: pixels of each map that are used, evenly spread.
+        scores: by detector: (n,) image scores.
+        maps: by detector: the n maps, read once.
+        map_pixels: number of pixels of each map that are used, evenly spread.
 
     Raises:
-        UserError: no validation images.
+        UserError: there are no validation images.
     """
     arrays: dict[str, NDArray[Any]] = {}
     side = 0
     for name, values in scores.items():
         if not len(values):
             raise UserError(
-                "fused: there are no good validation images to calibrate on; choose another data.fold, or set"
-                " fused.detectors to []"
+                "fused: there are no good validation images for the rank normalization; choose another data.fold, or"
+                " set fused.detectors to []"
             )
-        arrays[f"{name}.score"] = calibration(np.asarray(values, np.float64))
+        arrays[f"{name}.score"] = fit_knots(np.asarray(values, np.float64))
         pixels = []
         for plane in maps[name]:
             side = max(side, *plane.shape)
             flat = np.asarray(plane, np.float64).reshape(-1)
             pixels.append(flat[:: max(1, -(-flat.size // map_pixels))])
-        arrays[f"{name}.map"] = calibration(np.concatenate(pixels))
+        arrays[f"{name}.map"] = fit_knots(np.concatenate(pixels))
     return Fitted(arrays, info={"detectors": list(scores), "side": side})
 
 
 def fuse(fitted: Fitted, outputs: Mapping[str, ScoreMap]) -> ScoreMap:
-    """One image, as each of the fitted detectors says: calibrated map (S, S) and score, means of theirs.
+    """Fuse the results of one image: the means of the members' normalized maps (S, S) and scores.
 
-    Extras: `without_<detector>`, the score with that one left out, where there are two at least.
+    Extras: `without_<detector>`, the score without that member, if there are at least two members.
+
+    Args:
+        outputs: the result of each member.
     """
     names: Sequence[str] = fitted.info["detectors"]
-    scores = np.array([calibrated(np.array(outputs[n].image_score), fitted.arrays[f"{n}.score"]) for n in names])
+    scores = np.array([normalize(np.array(outputs[n].image_score), fitted.arrays[f"{n}.score"]) for n in names])
     planes = [
-        _resized(calibrated(outputs[n].anomaly_map, fitted.arrays[f"{n}.map"]), fitted.info["side"]) for n in names
+        _enlarge(normalize(outputs[n].anomaly_map, fitted.arrays[f"{n}.map"]), fitted.info["side"]) for n in names
     ]
-    left_out = (
+    without_member = (
         {f"without_{name}": float((scores.sum() - scores[i]) / (len(names) - 1)) for i, name in enumerate(names)}
         if len(names) > 1
         else {}
     )
     plane = np.stack(planes).mean(axis=0, dtype=np.float64).astype(np.float32)
-    return ScoreMap(plane, float(scores.mean()), extras=left_out)
+    return ScoreMap(plane, float(scores.mean()), extras=without_member)
 
 
-def calibration(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Knots (2, Q) of the map from score to normal quantile: ascending scores, and the quantile of each.
+def fit_knots(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The knots (2, Q) of a rank normalization: ascending scores, and the normal quantile of each.
 
-    Equal scores share the mean of their ranks. The i-th of n has the quantile of (i - 0.5) / n.
+    Equal scores share the mean of their ranks. The i-th of n scores has the quantile of (i - 0.5) / n.
     """
-    found, counts = np.unique(values, return_counts=True)
+    scores, counts = np.unique(values, return_counts=True)
     quantiles = ndtri((np.cumsum(counts) - counts / 2) / len(values))
-    if len(found) > KNOTS:
-        wanted = np.linspace(quantiles[0], quantiles[-1], KNOTS)
-        kept = np.unique(np.searchsorted(quantiles, wanted).clip(max=len(found) - 1))
-        found, quantiles = found[kept], quantiles[kept]
-    return np.stack([found, quantiles])
+    if len(scores) > KNOTS:
+        spaced = np.linspace(quantiles[0], quantiles[-1], KNOTS)
+        kept = np.unique(np.searchsorted(quantiles, spaced).clip(max=len(scores) - 1))
+        scores, quantiles = scores[kept], quantiles[kept]
+    return np.stack([scores, quantiles])
 
 
-def calibrated(values: NDArray[np.floating], knots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rising in the score but for rounding, whatever the knots; of any shape."""
+def normalize(values: NDArray[np.floating], knots: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores of any shape -> normal quantiles of the same shape. The function rises, except for rounding."""
     scores, quantiles = knots
     median = float(np.interp(0.0, quantiles, scores)) if len(scores) > 1 else float(scores[0])
     inside = np.interp(values, scores, quantiles)
@@ -102,10 +106,10 @@ def calibrated(values: NDArray[np.floating], knots: NDArray[np.float64]) -> NDAr
 
 
 def _slope(width: float, rise: float) -> float:
-    """Quantiles a unit of score from the median to an end; 1 where all validation scores are equal."""
+    """Quantiles per unit of score, from the median to an end; 1 if all validation scores are equal."""
     return rise / width if width > 0 and rise > 0 else 1.0
 
 
-def _resized(plane: NDArray[np.float64], side: int) -> NDArray[np.float32]:
+def _enlarge(plane: NDArray[np.float64], side: int) -> NDArray[np.float32]:
     """(s, s) -> (S, S), bilinear, pixel centres aligned; S is at least s."""
     return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR))

@@ -1,6 +1,6 @@
-"""The Gabor floor as a graph.
+"""The Gabor baseline as a graph.
 
-Legend: S image side; G grid side; P = G * G positions; d features of a position.
+Legend: S image side in pixels; G grid side; P = G * G positions; d features per position.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class FilterBank(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         grey = image[0].float().mean(-1) / 255  # (S, S)
-        found = features(grey, self.bank, self._config)  # (P, d)
-        # double, as the detector: the whitening of a feature that hardly varies is steep
-        white = self.whitening.double() @ (found.double() - self.mean.double())[:, :, None]  # (P, d, 1)
+        values = features(grey, self.bank, self._config)  # (P, d)
+        # In double precision, as in the detector: whitening multiplies a feature that hardly varies by a large number.
+        white = self.whitening.double() @ (values.double() - self.mean.double())[:, :, None]  # (P, d, 1)
         distance = white[:, :, 0].square().sum(1).sqrt().float()
         plane = self.smooth(distance.view(self._config.grid, self._config.grid))
         return plane, plane.max()

@@ -1,6 +1,6 @@
-"""The PCA floor as a graph.
+"""The PCA baseline as a graph.
 
-Legend: S image side; D = S * S pixels; K components.
+Legend: S image side in pixels; D = S * S pixels; K components.
 """
 
 from __future__ import annotations

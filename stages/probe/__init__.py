@@ -1,1 +1,1 @@
-"""What features tell of labels and of positions, before and after denoising. For information only."""
+"""Measures what features tell about labels and positions, before and after denoising. For information only."""

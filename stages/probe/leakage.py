@@ -1,4 +1,5 @@
-"""Positional leakage: how well a patch's place can be read from its feature, on images that the reader never saw.
+"""Positional leakage: how well a patch's position can be read from its feature, on images that the regression never
+saw.
 
 Source: the probe of Yang et al., "Denoising Vision Transformers", ECCV 2024, section 3, as a ridge regression.
 Legend: N images, h x w grid, C channels.
@@ -21,7 +22,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Leakage:
-    """R^2 of the regression on the images that it was not fitted on; 0: no leakage, 1: the place is fully readable."""
+    """R^2 of the regression on images that it was not fitted on; 0: no leakage, 1: the position is fully readable."""
 
     row: float
     column: float
@@ -34,20 +35,20 @@ class Leakage:
 def positional_leakage(fitted: Rows, scored: Rows, ridge: float = 1e-3) -> Leakage:
     """Fit on the features `fitted` (N, h, w, C), score on `scored` (N', h, w, C) of other images.
 
-    Channels are standardised; `ridge` is the penalty as a share of the tokens' number. What the images show at a place
-    (a frame, busbars) is leakage too: only figures on the same images compare.
+    Channels are standardised; `ridge` is the penalty as a share of the number of tokens. What the images always show at
+    a position (a frame, busbars) is leakage too, so only values on the same images are comparable.
 
     Raises:
         ValueError: no image, or maps that differ in shape.
     """
     if not len(fitted) or not len(scored) or fitted.shape[1:] != scored.shape[1:]:
         raise ValueError(f"cannot compare features {fitted.shape} and {scored.shape}")
-    places = _places(fitted.shape[1], fitted.shape[2])
+    positions = _positions(fitted.shape[1], fitted.shape[2])
     channels = fitted.shape[3]
     count, total = 0, np.zeros(channels)
     square, cross = np.zeros((channels, channels)), np.zeros((channels, 2))
     for tokens in _tokens(fitted):
-        target = np.tile(places, (len(tokens) // len(places), 1))
+        target = np.tile(positions, (len(tokens) // len(positions), 1))
         count, total = count + len(tokens), total + tokens.sum(0)
         square, cross = square + tokens.T @ tokens, cross + tokens.T @ target
     mean = total / count
@@ -58,17 +59,17 @@ def positional_leakage(fitted: Rows, scored: Rows, ridge: float = 1e-3) -> Leaka
     weights = solve_linear(matrix, cross / count / spread[:, None], assume_a="pos") / spread[:, None]
     errors = np.zeros(2)
     for tokens in _tokens(scored):
-        target = np.tile(places, (len(tokens) // len(places), 1))
+        target = np.tile(positions, (len(tokens) // len(positions), 1))
         errors += ((target - (tokens - mean) @ weights) ** 2).sum(0)
-    row, column = 1 - errors / (len(scored) * (places**2).sum(0))
+    row, column = 1 - errors / (len(scored) * (positions**2).sum(0))
     return Leakage(row=float(row), column=float(column))
 
 
-def _places(height: int, width: int) -> NDArray[np.float64]:
+def _positions(height: int, width: int) -> NDArray[np.float64]:
     """(h*w, 2) row and column of each patch, with mean 0."""
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    places = np.stack([rows.ravel(), columns.ravel()], axis=1).astype(np.float64)
-    return places - places.mean(0)
+    positions = np.stack([rows.ravel(), columns.ravel()], axis=1).astype(np.float64)
+    return positions - positions.mean(0)
 
 
 def _tokens(rows: Rows) -> Iterator[NDArray[np.float64]]:

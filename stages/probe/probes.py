@@ -1,7 +1,7 @@
-"""What a backbone's features tell where labels are at hand: two plain classifiers, for the record; they choose nothing.
+"""What a backbone's features tell if labels may be learned: two simple classifiers. For information only.
 
-Scored by cross-validation that never has a group of images on both sides, so that twins of one part cannot vouch for
-each other.
+They are scored by cross-validation that never has a group of images on both sides, so that near-duplicates of one part
+cannot vouch for each other.
 
 Legend: N labelled images; C channels.
 """
@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 
 PARTS = 5
 NEIGHBOURS = 20
-"""Of the k-nearest-neighbour probe (Wu et al., CVPR 2018; DINO, section 4.1, has 20 too)."""
+"""k of the k-nearest-neighbour probe (Wu et al., CVPR 2018; DINO, section 4.1, has 20 too)."""
 STRENGTH = 0.1
-"""C of the logistic regression, on standardised features: hundreds of channels against hundreds of images."""
+"""C of the logistic regression on standardised features: hundreds of channels for hundreds of images."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One probe's result."""
+    """The result of one classifier."""
 
     auroc: float | None
-    """Image AUROC of the scores of all left-out parts together."""
+    """Image AUROC of the scores of all held-out parts together; None if it cannot be computed."""
     reason: str | None = None
-    """Why there is none."""
+    """Why there is no AUROC."""
 
 
 def knn_probe(features: NDArray[np.floating], labels: NDArray[Any], groups: Sequence[str]) -> Probe:
-    """Share of defects among the nearest neighbours (by cosine similarity, weighted by it) of (N, C) features."""
+    """Share of defects among the nearest neighbours (by cosine similarity, weighted by it), for features (N, C)."""
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer, StandardScaler
@@ -46,7 +46,7 @@ def knn_probe(features: NDArray[np.floating], labels: NDArray[Any], groups: Sequ
 
 
 def linear_probe(features: NDArray[np.floating], labels: NDArray[Any], groups: Sequence[str]) -> Probe:
-    """Logistic regression on (N, C) standardised features, both classes weighing the same."""
+    """Logistic regression on standardised features (N, C), with balanced class weights."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -58,7 +58,8 @@ def linear_probe(features: NDArray[np.floating], labels: NDArray[Any], groups: S
 
 
 def _closeness(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cosine of vectors of length 1 at this distance, at least 0, plus a little: never are all weights 0."""
+    """Cosine similarity of unit vectors at this distance, at least 0, plus a small constant so that not all weights are
+    0."""
     return np.clip(1 - np.square(distance) / 2, 0, None) + 1e-6
 
 
@@ -69,14 +70,14 @@ def _scored(make: Any, features: NDArray[np.floating], labels: NDArray[Any], gro
     truth = np.asarray(labels).astype(bool)
     if truth.all() or not truth.any():
         return Probe(None, "the labelled images are of one class")
-    few = min(len(set(np.asarray(groups)[truth == kind].tolist())) for kind in (True, False))
-    if few < 2:
+    fewest_groups = min(len(set(np.asarray(groups)[truth == label].tolist())) for label in (True, False))
+    if fewest_groups < 2:
         return Probe(None, "the images of a class are all of one group")
     scores = np.zeros(len(truth))
-    splits = StratifiedGroupKFold(min(PARTS, few)).split(features, truth, groups)
-    for seen, left_out in splits:
-        if truth[seen].all() or not truth[seen].any():
+    splits = StratifiedGroupKFold(min(PARTS, fewest_groups)).split(features, truth, groups)
+    for training, held_out in splits:
+        if truth[training].all() or not truth[training].any():
             return Probe(None, "the groups leave a part without one of the classes")
-        fitted = make(len(seen)).fit(np.asarray(features, np.float64)[seen], truth[seen])
-        scores[left_out] = fitted.predict_proba(np.asarray(features, np.float64)[left_out])[:, 1]
+        fitted = make(len(training)).fit(np.asarray(features, np.float64)[training], truth[training])
+        scores[held_out] = fitted.predict_proba(np.asarray(features, np.float64)[held_out])[:, 1]
     return Probe(float(roc_auc_score(truth, scores)))

@@ -1,20 +1,20 @@
-"""Metrics, calibration and intervals.
+"""The threshold, metrics and their intervals.
 
-`stages.score.evaluate.evaluate` gives one detector's figures on one category. Its keys:
+`stages.score.evaluate.evaluate` computes the metrics of one detector on one category. Its keys:
 
 | key | meaning |
 | --- | --- |
 | `image_auroc`, `image_auroc_ci` | area under the ROC curve of the image scores; [lo, hi] by stratified bootstrap |
 | `image_aupr`, `image_aupr_ci` | average precision of the image scores; [lo, hi] |
 | `f1_max`, `f1_max_threshold` | best F1 over all thresholds (score >= threshold), and the highest that reaches it |
-| `fpr_at_95tpr` | lowest false-positive rate that finds at least 95 % of the defects |
-| `threshold` | deployed threshold, from good validation images alone; an image above it is rejected |
-| `threshold_note` | why the target overkill cannot be promised; null where it can |
-| `overkill_bound` | chance, at most, that a new good image is rejected (exchangeable images, the same model) |
+| `fpr_at_95tpr` | lowest false-positive rate at which at least 95 % of the defects are found |
+| `threshold` | deployed threshold, from good validation images only; an image with a score above it is rejected |
+| `threshold_note` | why the target overkill cannot be promised; null if it can |
+| `overkill_bound` | largest chance that a new good image is rejected (exchangeable images, the same model) |
 | `escape_rate`, `escape_rate_ci` | share of test defects passed at that threshold; [lo, hi] by Wilson |
-| `overkill_rate`, `overkill_rate_ci` | share of normal test images rejected at that threshold; [lo, hi] by Wilson |
-| `pixel_auroc`, `aupro` | pixel metrics over the images whose truth is known |
-| `n_test_normal`, `n_test_defect`, `n_validation`, `n_masks` | image counts |
+| `overkill_rate`, `overkill_rate_ci` | share of good test images rejected at that threshold; [lo, hi] by Wilson |
+| `pixel_auroc`, `aupro` | pixel metrics over the images with a known mask |
+| `n_test_normal`, `n_test_defect`, `n_validation`, `n_masks` | numbers of images |
 | `per_type` | by defect type: `image_auroc`, its interval, `image_aupr`, `escape_rate`, `n`, `reasons` |
-| `reasons` | key of each figure that is null -> why |
+| `reasons` | key of each metric that is null -> why it is null |
 """

@@ -1,4 +1,4 @@
-"""DeLong's test: do two models that scored the same images differ in AUROC?"""
+"""DeLong's test: whether two models that scored the same images differ in AUROC."""
 
 from __future__ import annotations
 
@@ -11,44 +11,47 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class DeLong:
-    """Two correlated areas under the ROC curve."""
+    """The comparison of two correlated areas under the ROC curve."""
 
     a: float
+    """AUROC of A."""
     b: float
-    """AUROC of A and of B."""
+    """AUROC of B."""
     variance: float | None
-    """Of B - A; None with fewer than two images of a class."""
+    """Variance of B - A; None with fewer than two images of a class."""
     z: float | None
-    """(b - a) / sqrt(variance)."""
+    """(b - a) / sqrt(variance); None if the test cannot be made."""
     p: float | None
-    """Two-sided. 1 for equal areas. None where the test says nothing: no variance, or none but the areas differ."""
+    """Two-sided p value; 1 for equal areas. None if the test cannot be made: the variance is unknown, or it is zero
+    although the areas differ."""
 
 
 def delong(scores_a: NDArray[np.float64], scores_b: NDArray[np.float64], labels: NDArray[np.bool_]) -> DeLong:
     """DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988), 837-845, equations 3 to 7, in O(N log N).
 
-    Sun and Xu, IEEE Signal Processing Letters 21 (2014), 1389-1393, take the structural components from midranks
-    (equations 5 to 9). An image's midrank among all, less that among its own class, is how many of the other class lie
-    below it, ties half; that is counted here. The variance of B - A is taken from the components' differences instead
-    of from their covariance matrix, which is the same sum, and exactly zero for two models that rank alike.
+    Sun and Xu, IEEE Signal Processing Letters 21 (2014), 1389-1393, compute the structural components from midranks
+    (equations 5 to 9). An image's midrank among all images minus its midrank in its own class is the number of images
+    of the other class below it, with ties as half; this number is counted here. The variance of B - A is computed from
+    the differences of the components instead of their covariance matrix: it is the same sum, and exactly zero for two
+    models with the same ranking.
 
     Args:
-        scores_a, scores_b: (N,) of the same images, higher = more anomalous.
+        scores_a, scores_b: (N,) scores of the same images, higher = more anomalous.
         labels: (N,) True = defect. Both classes must be present.
     """
     (defects_a, goods_a), (defects_b, goods_b) = _components(scores_a, labels), _components(scores_b, labels)
     a, b = float(defects_a.mean()), float(defects_b.mean())
     differences = (defects_b - defects_a, goods_b - goods_a)
-    if min(len(one) for one in differences) < 2:
+    if min(len(components) for components in differences) < 2:
         return DeLong(a, b, None, None, None)
-    variance = sum(float(np.var(one, ddof=1)) / len(one) for one in differences)
+    variance = sum(float(np.var(components, ddof=1)) / len(components) for components in differences)
     return DeLong(a, b, variance, *_test(b - a, variance))
 
 
 def _components(
     scores: NDArray[np.float64], labels: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(P,) share of good images below each defect, (Q,) share of defects above each good image; ties half."""
+    """(P,) share of good images below each defect, (Q,) share of defects above each good image; ties count half."""
     bad, good = scores[labels], scores[~labels]
     sorted_bad, sorted_good = np.sort(bad), np.sort(good)
     below = np.searchsorted(sorted_good, bad, "left") + np.searchsorted(sorted_good, bad, "right")
@@ -57,6 +60,7 @@ def _components(
 
 
 def _test(difference: float, variance: float) -> tuple[float | None, float | None]:
+    """z and p."""
     if variance > 0:
         z = difference / sqrt(variance)
         return z, erfc(abs(z) / sqrt(2))

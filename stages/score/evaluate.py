@@ -1,4 +1,4 @@
-"""One detector on one category: scores and maps in, the values of `metrics.json` out."""
+"""The metrics of one detector on one category, from scores, maps and masks to the values of `metrics.json`."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ def evaluate(
     maps: Maps | None = None,
     masks: Masks | None = None,
 ) -> dict[str, Any]:
-    """All metrics of a detector, as JSON values; the keys are listed in this package's docstring.
+    """Compute all metrics of a detector, as JSON values. The docstring of `stages.score` lists the keys.
 
     Args:
         scores: N image scores of the test split, higher = more anomalous.
-        labels: N, 1 = defect, 0 = normal.
-        defect_types: N names; None or "" for a defect of unnamed type and for normal images.
-        validation_scores: of good images, by a model that was not fitted on them; they alone set the threshold.
-        maps, masks: N anomaly maps (H', W') and N masks (H, W), read once, one at a time. A mask of None or without
-            defective pixels means: all good for a normal image, unknown for a defect, which pixel metrics leave out.
+        labels: N labels, 1 = defect, 0 = good.
+        defect_types: N names; None or "" for a defect of unnamed type and for good images.
+        validation_scores: scores of good validation images by a model that was not fitted on them. Only they set the
+            threshold.
+        maps, masks: N anomaly maps (H', W') and N masks (H, W), read once, one at a time. If the mask is None or has no
+            defective pixel, a good image is good everywhere, and a defect is left out of the pixel metrics.
 
     Raises:
-        UserError: a score or a map holds NaN or infinity.
+        UserError: a score or a map contains NaN or infinity.
     """
     test = _finite(scores, "the test image at position")
     validation = _finite(validation_scores, "the validation image at position")
@@ -62,7 +63,7 @@ def evaluate(
 def _image_metrics(
     scores: NDArray[np.float64], truth: NDArray[np.bool_], config: ScoreConfig, seed: int, reasons: dict[str, str]
 ) -> dict[str, Any]:
-    """What needs no threshold: areas with their intervals, best F1, FPR at 95 % TPR."""
+    """The metrics that need no threshold: areas with their intervals, best F1, FPR at 95 % TPR."""
     names = ["image_auroc", "image_aupr", "f1_max", "f1_max_threshold", "fpr_at_95tpr"]
     intervals = ["image_auroc_ci", "image_aupr_ci"]
     result: dict[str, Any] = dict.fromkeys([*names, *intervals])
@@ -94,27 +95,27 @@ def _deployment(
     config: ScoreConfig,
     reasons: dict[str, str],
 ) -> dict[str, Any]:
-    """The threshold that would be used on the line, and what it lets through and throws away."""
+    """The threshold that is used on the line, and its escape and overkill."""
     threshold = deployed_threshold(validation, config.target_overkill)
     result: dict[str, Any] = {
         "threshold": threshold.value,
         "threshold_note": threshold.note,
         "overkill_bound": threshold.overkill_bound,
     }
-    for name, chosen, wrong, missing in (
+    for name, images, wrong_decision, reason in (
         ("escape_rate", truth, False, "no defect images in the test split"),
         ("overkill_rate", ~truth, True, "no normal images in the test split"),
     ):
         result |= {name: None, f"{name}_ci": None}
         if threshold.value is None:
-            missing = str(threshold.note)
-            reasons["threshold"] = reasons["overkill_bound"] = missing
-        elif chosen.any():
-            errors = int((rejected(scores[chosen], threshold.value) == wrong).sum())
-            total = int(chosen.sum())
+            reason = str(threshold.note)
+            reasons["threshold"] = reasons["overkill_bound"] = reason
+        elif images.any():
+            errors = int((rejected(scores[images], threshold.value) == wrong_decision).sum())
+            total = int(images.sum())
             result |= {name: errors / total, f"{name}_ci": wilson_interval(errors, total, config.confidence)}
             continue
-        reasons[name] = reasons[f"{name}_ci"] = missing
+        reasons[name] = reasons[f"{name}_ci"] = reason
     return result
 
 
@@ -128,8 +129,8 @@ def _pixel_metrics(
                 continue
             if not np.isfinite(anomaly_map).all():
                 raise UserError(
-                    f"the anomaly map of the test image at position {position} holds NaN or infinity; "
-                    "lower the detector's learning rate, or look at its inputs"
+                    f"the anomaly map of the test image at position {position} contains NaN or infinity; "
+                    "lower the detector's learning rate, or check its inputs"
                 )
             counts.add(anomaly_map, mask if defect else None)
     result = {"pixel_auroc": counts.auroc(), "aupro": counts.aupro(config.aupro_max_fpr)}
@@ -147,35 +148,37 @@ def _per_type(
     config: ScoreConfig,
     seed: int,
 ) -> dict[str, Any]:
-    """Each type's defects against all normal images; types by name, `unnamed` for those without one."""
+    """By name of a defect type: its metrics against all good images. Defects without a type are `unnamed`."""
     names = np.array([name or "unnamed" for name in defect_types], dtype=object)
     result: dict[str, Any] = {}
     for name in sorted(set(names[truth])):
-        chosen = ~truth | (names == name)
+        images = ~truth | (names == name)
         reasons: dict[str, str] = {}
-        image = _image_metrics(scores[chosen], truth[chosen], config, seed, reasons)
-        own = scores[truth & (names == name)]
-        escaped = None if threshold is None else float((~rejected(own, threshold)).mean())
-        if escaped is None:
+        values = _image_metrics(scores[images], truth[images], config, seed, reasons)
+        defects = scores[truth & (names == name)]
+        escape_rate = None if threshold is None else float((~rejected(defects, threshold)).mean())
+        if escape_rate is None:
             reasons["escape_rate"] = "no threshold"
-        kept = ("image_auroc", "image_auroc_ci", "image_aupr")
+        keys = ("image_auroc", "image_auroc_ci", "image_aupr")
         result[name] = {
-            **{key: image[key] for key in kept},
-            "escape_rate": escaped,
-            "n": len(own),
-            "reasons": {key: text for key, text in reasons.items() if key in (*kept, "escape_rate")},
+            **{key: values[key] for key in keys},
+            "escape_rate": escape_rate,
+            "n": len(defects),
+            "reasons": {key: text for key, text in reasons.items() if key in (*keys, "escape_rate")},
         }
     return result
 
 
 def _one_class(truth: NDArray[np.bool_]) -> str | None:
+    """Why nothing can be computed: all images are of one class. None if both classes are present."""
     if not truth.any():
         return "no defect images in the test split"
     return "no normal images in the test split" if truth.all() else None
 
 
 def _too_few(truth: NDArray[np.bool_]) -> str | None:
-    """One image of a class resamples to itself: its interval would look exact."""
+    """Why there is no interval: a class has a single image. Its resamples would all be equal, and the interval would
+    look exact. None if both classes have two images."""
     fewest = min(int(truth.sum()), int((~truth).sum()))
     return "an interval needs two test images of each class" if fewest < 2 else None
 
@@ -186,13 +189,13 @@ def _finite(values: Sequence[float] | NDArray[np.floating], what: str) -> NDArra
     if len(wrong):
         raise UserError(
             f"the score of {what} {wrong[0]} is {array[wrong[0]]}, not a finite number; "
-            "lower the detector's learning rate, or look at its inputs"
+            "lower the detector's learning rate, or check its inputs"
         )
     return array
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to 6 digits, at any depth: what a file in git needs. (Thresholds stay as they are.)"""
+    """Round floats at any depth to 6 digits, enough for a file in git. The caller keeps thresholds exact."""
     if isinstance(value, Mapping):
         return {key: _rounded(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Intervals: stratified percentile bootstrap for what is computed from a curve, Wilson's for a plain rate."""
+"""Confidence intervals: stratified percentile bootstrap for metrics of a curve, Wilson's interval for rates."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ Statistic = Callable[[Counts, Counts], NDArray[np.float64]]
 """(tp, fp), both (B, U) -> (B,)."""
 
 _CHUNK = 2_000_000
-"""Array elements held at once: bounds the memory, whatever the number of images."""
+"""Array elements computed at a time. Bounds the memory for any number of images."""
 
 
 def resample(generator: np.random.Generator, count: int, resamples: int) -> NDArray[np.int64]:
-    """(resamples, count): how often each of `count` images is drawn when `count` are drawn with replacement."""
-    drawn = generator.integers(0, count, size=(resamples, count))
-    flat = drawn + np.arange(resamples)[:, None] * count
+    """Sample `count` of `count` images with replacement: (resamples, count) how often each image is sampled."""
+    sampled = generator.integers(0, count, size=(resamples, count))
+    flat = sampled + np.arange(resamples)[:, None] * count
     return np.bincount(flat.ravel(), minlength=resamples * count).reshape(resamples, count)
 
 
 def resampled_counts(
     scores: NDArray[np.float64], labels: NDArray[np.bool_], resamples: int, seed: int
 ) -> Iterator[tuple[Counts, Counts]]:
-    """Cumulated counts (tp, fp), each (B, U), of stratified resamples, B at a time.
+    """Yield the cumulated counts (tp, fp), each (B, U), of stratified resamples, B at a time.
 
-    Which images are drawn depends on the seed and on the number of images of each class alone, so two detectors scored
-    on the same images in the same order get the same resamples: their differences are paired.
+    The resamples depend only on the seed and on the number of images of each class. Two detectors scored on the same
+    images in the same order get the same resamples, so that their differences are paired.
     """
     distinct, column = np.unique(-scores, return_inverse=True)
-    # seeded apart, so that the draws of one class do not depend on the other's size or on the chunk
+    # One generator per class: the resamples of a class do not depend on the other class's size or on the chunk.
     generators = {kind: np.random.default_rng([seed, int(kind)]) for kind in (True, False)}
     for start in range(0, resamples, step := max(1, _CHUNK // len(scores))):
         size = min(step, resamples - start)
@@ -41,9 +41,9 @@ def resampled_counts(
         for kind, generator in generators.items():
             columns = column[labels == kind]
             order = np.argsort(columns, kind="stable")
-            drawn = resample(generator, len(columns), size)[:, order]  # (B, n) by falling score
-            cumulated = np.concatenate([np.zeros((size, 1)), np.cumsum(drawn, axis=1)], axis=1)
-            # (B, U): of the sorted images, how many lie in columns up to u
+            counts = resample(generator, len(columns), size)[:, order]  # (B, n) by falling score
+            cumulated = np.concatenate([np.zeros((size, 1)), np.cumsum(counts, axis=1)], axis=1)
+            # (B, U): number of sampled images in the columns up to u
             both.append(cumulated[:, np.searchsorted(columns[order], np.arange(len(distinct)), side="right")])
         yield both[0], both[1]
 
@@ -55,7 +55,7 @@ def bootstrap(
     resamples: int,
     seed: int,
 ) -> dict[str, NDArray[np.float64]]:
-    """Each statistic of each resample (resamples,), by name. Both classes must be present."""
+    """By name of a statistic: its value for each resample, (resamples,). Both classes must be present."""
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in statistics}
     for tp, fp in resampled_counts(scores, labels, resamples, seed):
         for name, statistic in statistics.items():
@@ -64,13 +64,13 @@ def bootstrap(
 
 
 def percentile_interval(values: NDArray[np.float64], confidence: float) -> list[float]:
-    """[lo, hi] that holds the share `confidence` of the values, the rest split evenly."""
+    """[lo, hi] that contains the share `confidence` of the values; the rest lies on both sides evenly."""
     tail = (1 - confidence) / 2
     return [float(value) for value in np.quantile(values, [tail, 1 - tail])]
 
 
 def wilson_interval(count: int, total: int, confidence: float) -> list[float]:
-    """[lo, hi] of a rate `count / total`, total > 0 (Wilson, JASA 1927); sensible at 0 and at 1 too."""
+    """[lo, hi] of a rate `count / total`, total > 0 (Wilson, JASA 1927). Also valid for rates of 0 and 1."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     rate, weight = count / total, z * z / total
     centre = (rate + weight / 2) / (1 + weight)

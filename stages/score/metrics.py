@@ -1,8 +1,8 @@
-"""Image metrics as functions of cumulated counts, so that one image set and 2,000 resamples of it take the same path.
+"""Image metrics as functions of cumulated counts. The same functions compute one set of images and its resamples.
 
 Legend: U distinct scores, highest first; `tp` and `fp` (..., U) count the defects and the good images whose score is
-at least the u-th; the last column holds all of them. Any leading axes are resamples. Ties share a column, which makes
-every figure exact with ties: AUROC gives half a win, the others see a tied group enter at once.
+at least the u-th; the last column counts all images of the class. Leading axes are resamples. Tied images share a
+column, so that every metric is exact with ties: AUROC counts a tie as half, the other metrics add a tied group at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Curve:
 
 
 def curve(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Curve:
-    """Curve of N finite scores with their labels (True = defect)."""
+    """The curve of N finite scores with their labels (True = defect)."""
     thresholds, column = np.unique(-scores, return_inverse=True)
     both = [np.bincount(column[labels == kind], minlength=len(thresholds)) for kind in (True, False)]
     tp, fp = (np.cumsum(counts, dtype=np.float64) for counts in both)
@@ -36,7 +36,7 @@ def curve(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Curve:
 
 
 def auroc(tp: Counts, fp: Counts) -> NDArray[np.float64]:
-    """Area under the ROC curve by trapezoids (...): the chance that a defect scores above a good one, ties half."""
+    """Area under the ROC curve by trapezoids (...): the chance that a defect scores above a good image, ties half."""
     good = np.diff(fp, axis=-1, prepend=0.0)
     below = np.concatenate([np.zeros_like(tp[..., :1]), tp[..., :-1]], axis=-1)
     return (good * (tp + below)).sum(axis=-1) / (2 * tp[..., -1] * fp[..., -1])
@@ -45,28 +45,28 @@ def auroc(tp: Counts, fp: Counts) -> NDArray[np.float64]:
 def average_precision(tp: Counts, fp: Counts) -> NDArray[np.float64]:
     """AUPR as average precision (...): sum over thresholds of (recall step) * precision, without interpolation."""
     steps = np.diff(tp, axis=-1, prepend=0.0)
-    precision = tp / np.maximum(tp + fp, 1.0)  # 0 / 0 only where a resample has nothing yet, with a step of 0
+    precision = tp / np.maximum(tp + fp, 1.0)  # 0 / 0 only where a resample has no image yet, with a step of 0
     return (steps * precision).sum(axis=-1) / tp[..., -1]
 
 
 def f1(tp: Counts, fp: Counts) -> NDArray[np.float64]:
-    """F1 (..., U) when everything at or above each threshold is called a defect: 2 tp / (2 tp + fp + fn)."""
+    """F1 (..., U) if all images with scores of at least the threshold are rejected: 2 tp / (2 tp + fp + fn)."""
     return 2 * tp / (tp + fp + tp[..., -1:])
 
 
 def fpr_at_tpr(tp: Counts, fp: Counts, tpr: float) -> NDArray[np.float64]:
     """Lowest false-positive rate (...) of a threshold that finds at least the share `tpr` of the defects."""
-    # counts are whole numbers: compare with the smallest whole number that is enough, free of rounding
-    enough = np.ceil(tpr * tp[..., -1:] - 1e-9)
-    first = np.argmax(tp >= enough, axis=-1)[..., None]
+    # Counts are whole numbers: the comparison with the smallest sufficient count is free of rounding.
+    sufficient = np.ceil(tpr * tp[..., -1:] - 1e-9)
+    first = np.argmax(tp >= sufficient, axis=-1)[..., None]
     return np.take_along_axis(fp, first, axis=-1)[..., 0] / fp[..., -1]
 
 
 def roc_points(curve: Curve, limit: int = 200) -> list[dict[str, float | None]]:
-    """ROC curve as rows {fpr, tpr, threshold}, from (0, 0) to (1, 1), at most `limit` (>= 2) of them.
+    """The ROC curve as rows {fpr, tpr, threshold}, from (0, 0) to (1, 1), at most `limit` (>= 2) rows.
 
-    Corners only; if there are more than `limit`, those nearest to equal steps along the curve. The first row's
-    threshold is None: nothing is rejected. Both classes must be present.
+    The rows are corners of the curve; if there are more than `limit`, the corners nearest to equal steps along the
+    curve. The threshold of the first row is None: no image is rejected. Both classes must be present.
     """
     fpr = np.concatenate([[0.0], curve.fp / curve.fp[-1]])
     tpr = np.concatenate([[0.0], curve.tp / curve.tp[-1]])
@@ -76,9 +76,9 @@ def roc_points(curve: Curve, limit: int = 200) -> list[dict[str, float | None]]:
     keep[1:-1] = dx[:-1] * dy[1:] != dx[1:] * dy[:-1]
     corners = np.flatnonzero(keep)
     if len(corners) > limit:
-        along = (fpr + tpr)[corners]  # strictly increasing: length of the staircase so far
-        wanted = np.linspace(along[0], along[-1], limit)
-        corners = corners[np.unique(np.abs(along[None] - wanted[:, None]).argmin(axis=1))]
+        length = (fpr + tpr)[corners]  # length of the staircase up to each corner, strictly increasing
+        spaced = np.linspace(length[0], length[-1], limit)
+        corners = corners[np.unique(np.abs(length[None] - spaced[:, None]).argmin(axis=1))]
     return [
         {
             "fpr": round(float(fpr[i]), 6),

@@ -1,9 +1,11 @@
-"""Paired differences B - A of two models on the same images: how much, how sure, and in words.
+"""Paired differences B - A of two models on the same images: value, interval and verdict.
 
-Areas get the paired stratified percentile bootstrap: both models are resampled with the same draws, which are those of
-`stages.score.intervals`. Rates get Agresti and Min's interval for matched proportions, as single rates get Wilson's:
-where few decisions differ, the bootstrap calls four flips of one kind significant (an exact test: p = 0.125) and calls
-the difference of no flips known exactly.
+Areas have the interval of the paired stratified percentile bootstrap: the same resamples for both models, those of
+`stages.score.intervals`. Rates have Agresti and Min's interval for matched proportions, as single rates have Wilson's.
+The bootstrap does not suit rates with few different decisions: four flips of one kind would be significant (an exact
+test: p = 0.125), and without flips the difference would count as exactly known.
+
+Legend: P defects; Q good images; n images of one class; B resamples at a time.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from stages.score.intervals import percentile_interval, resample
 Key = TypeVar("Key", bound=Hashable)
 Verdict = Literal["better", "worse", "no difference shown"]
 Scores = NDArray[np.float64]
-Draws = NDArray[np.float32]
-"""(n, B): how often each of n images is drawn, in each of B resamples."""
+Resampled = NDArray[np.float32]
+"""(n, B): how often each of n images is sampled, in each of B resamples."""
 
 AREAS = ("image_auroc", "image_aupr")
 HIGHER_IS_BETTER = {
@@ -33,9 +35,9 @@ HIGHER_IS_BETTER = {
     "pixel_auroc": True,
     "aupro": True,
 }
-"""Which way each metric is good."""
+"""By metric: whether higher values are better."""
 _CHUNK = 500_000
-"""Draws held at once: bounds the memory, whatever the number of images."""
+"""Array elements computed at a time. Bounds the memory for any number of images."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Difference:
     a: float
     b: float
     interval: tuple[float, float] | None
-    """[lo, hi] of B - A; None where there are too few images for one."""
+    """[lo, hi] of B - A; None if there are too few images."""
 
     @property
     def value(self) -> float:
@@ -54,7 +56,7 @@ class Difference:
 
 
 def verdict(metric: str, interval: tuple[float, float]) -> Verdict:
-    """What the interval of B - A shows of B: `better` or `worse` where it lies wholly on one side of zero."""
+    """Whether B is `better` or `worse`: only if the whole interval of B - A lies on one side of zero."""
     low, high = interval
     if low <= 0 <= high:
         return "no difference shown"
@@ -62,9 +64,9 @@ def verdict(metric: str, interval: tuple[float, float]) -> Verdict:
 
 
 def areas(scores: Scores, labels: NDArray[np.bool_]) -> dict[str, float]:
-    """AUROC and AUPR of one model, by the names of AREAS; both classes must be present."""
-    once = np.ones((len(labels), 1), np.float32)
-    values = _areas(_columns(scores, labels), once[: int(labels.sum())], once[: int((~labels).sum())])
+    """AUROC and AUPR of one model, by the names in `AREAS`. Both classes must be present."""
+    ones = np.ones((len(labels), 1), np.float32)
+    values = _areas(_sort(scores, labels), ones[: int(labels.sum())], ones[: int((~labels).sum())])
     return dict(zip(AREAS, values[:, 0].tolist(), strict=True))
 
 
@@ -77,75 +79,76 @@ def area_differences(
 ) -> dict[Key, dict[str, Difference]]:
     """AUROC and AUPR of each pair of models (A, B), with the interval of B - A.
 
-    All pairs share one set of draws, so that a pair gets the same interval whatever stands beside it.
+    All pairs share the same resamples: the interval of a pair does not depend on the other pairs.
 
     Args:
         pairs: scores (N,) of A and of B on the same N images in the same order; higher = more anomalous.
-        labels: (N,) True = defect. Both classes must be present; with one image of a class there is no interval, since
-            a resample of it is itself.
-        resamples: how many; their draws depend on `seed` and the class sizes alone.
-        confidence: coverage of the intervals, 0..1.
+        labels: (N,) True = defect. Both classes must be present. If a class has one image there is no interval: all
+            resamples of it are equal.
+        resamples: number of resamples, which depend only on `seed` and the class sizes.
+        confidence: coverage of the intervals, 0 to 1.
 
     Returns:
-        metric of AREAS -> difference, by the keys of `pairs`.
+        By the keys of `pairs`: metric in `AREAS` -> difference.
     """
-    columns = {key: (_columns(a, labels), _columns(b, labels)) for key, (a, b) in pairs.items()}
-    bad, good = int(labels.sum()), int((~labels).sum())
+    ranked = {key: (_sort(a, labels), _sort(b, labels)) for key, (a, b) in pairs.items()}
+    defects, goods = int(labels.sum()), int((~labels).sum())
     samples: dict[Key, list[NDArray[np.float64]]] = {key: [] for key in pairs}
-    for drawn_bad, drawn_good in _draws(bad, good, resamples if min(bad, good) > 1 else 0, seed):
-        for key, (a, b) in columns.items():
-            samples[key].append(_areas(b, drawn_bad, drawn_good) - _areas(a, drawn_bad, drawn_good))
-    found: dict[Key, dict[str, Difference]] = {}
-    for key, both in pairs.items():
-        old, new = (areas(scores, labels) for scores in both)
+    for resampled in _resamples(defects, goods, resamples if min(defects, goods) > 1 else 0, seed):
+        for key, (a, b) in ranked.items():
+            samples[key].append(_areas(b, *resampled) - _areas(a, *resampled))
+    differences: dict[Key, dict[str, Difference]] = {}
+    for key, (scores_a, scores_b) in pairs.items():
+        areas_a, areas_b = areas(scores_a, labels), areas(scores_b, labels)
         ends = _intervals(np.concatenate(samples[key], axis=1), confidence) if samples[key] else [None, None]
-        found[key] = {name: Difference(old[name], new[name], ends[row]) for row, name in enumerate(AREAS)}
-    return found
+        differences[key] = {name: Difference(areas_a[name], areas_b[name], ends[i]) for i, name in enumerate(AREAS)}
+    return differences
 
 
 def _intervals(samples: NDArray[np.float64], confidence: float) -> list[tuple[float, float]]:
-    """Of each row of (2, resamples)."""
+    """The interval of each row of (2, resamples)."""
     return [(ends[0], ends[1]) for ends in (percentile_interval(row, confidence) for row in samples)]
 
 
-def _draws(bad: int, good: int, resamples: int, seed: int) -> Iterator[tuple[Draws, Draws]]:
-    """How often each defect (bad, B) and each good image (good, B) is drawn, B resamples at a time.
+def _resamples(defects: int, goods: int, resamples: int, seed: int) -> Iterator[tuple[Resampled, Resampled]]:
+    """Yield how often each defect (P, B) and each good image (Q, B) is sampled, B resamples at a time.
 
-    The draws are those of `stages.score.intervals.resampled_counts` for this seed and these class sizes.
+    They are the resamples of `stages.score.intervals.resampled_counts` for this seed and these class sizes.
     """
-    generators = [np.random.default_rng([seed, kind]) for kind in (1, 0)]
-    for start in range(0, resamples, step := max(1, _CHUNK // (bad + good))):
+    generators = [np.random.default_rng([seed, label]) for label in (1, 0)]
+    for start in range(0, resamples, step := max(1, _CHUNK // (defects + goods))):
         size = min(step, resamples - start)
-        drawn = [resample(one, count, size) for one, count in zip(generators, (bad, good), strict=True)]
-        # images along the first axis: to put them in the order of a model's scores is then to copy whole rows
-        drawn_bad, drawn_good = (np.ascontiguousarray(one.T, dtype=np.float32) for one in drawn)
-        yield drawn_bad, drawn_good
+        counts = [resample(rng, count, size) for rng, count in zip(generators, (defects, goods), strict=True)]
+        # Images are along the first axis: sorting them by a model's scores then copies whole rows.
+        of_defects, of_goods = (np.ascontiguousarray(count.T, dtype=np.float32) for count in counts)
+        yield of_defects, of_goods
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """Where P defects and Q good images stand when sorted by falling score."""
+class _Sorted:
+    """P defects and Q good images, sorted by falling score."""
 
     defects: NDArray[np.int64]
-    """(P,) the defects, highest score first."""
+    """(P,) indices of the defects, highest score first."""
     goods: NDArray[np.int64]
-    """(Q,) the good images, highest score first."""
+    """(Q,) indices of the good images, highest score first."""
     at_least: NDArray[np.int64]
-    """(P,) for each sorted defect, how many good images score at least as high."""
+    """(P,) for each sorted defect, the number of good images that score at least as high."""
     above: NDArray[np.int64] | None
-    """(P,) how many score higher; None where no defect ties with a good image."""
+    """(P,) for each sorted defect, the number of good images that score higher; None if no defect ties with a good
+    image."""
     tied: NDArray[np.int64] | None
-    """(P,) for each sorted defect, the last that has the same score; None where none ties with another."""
+    """(P,) for each sorted defect, the last defect with the same score; None if no two defects tie."""
 
 
-def _columns(scores: Scores, labels: NDArray[np.bool_]) -> _Columns:
+def _sort(scores: Scores, labels: NDArray[np.bool_]) -> _Sorted:
     falling_bad, falling_good = -scores[labels], -scores[~labels]
     defects, goods = np.argsort(falling_bad, kind="stable"), np.argsort(falling_good, kind="stable")
     falling_bad, falling_good = falling_bad[defects], falling_good[goods]
     at_least = np.searchsorted(falling_good, falling_bad, side="right")
     above = np.searchsorted(falling_good, falling_bad, side="left")
     tied = np.searchsorted(falling_bad, falling_bad, side="right") - 1
-    return _Columns(
+    return _Sorted(
         defects=defects,
         goods=goods,
         at_least=at_least,
@@ -154,32 +157,39 @@ def _columns(scores: Scores, labels: NDArray[np.bool_]) -> _Columns:
     )
 
 
-def _areas(columns: _Columns, bad: Draws, good: Draws) -> NDArray[np.float64]:
-    """(2, B): AUROC and AUPR of B resamples, given how often each defect (P, B) and each good image (Q, B) was drawn.
+def _areas(ranked: _Sorted, of_defects: Resampled, of_goods: Resampled) -> NDArray[np.float64]:
+    """(2, B): AUROC and AUPR of B resamples.
 
-    The same as `metrics.auroc` and `metrics.average_precision` of `resampled_counts`, summed over defects instead of
-    over distinct scores, which takes a fifth of the time. Counts in float32 are exact up to 2 ** 24 images.
+    The values are those of `metrics.auroc` and `metrics.average_precision` of `resampled_counts`, summed over defects
+    instead of distinct scores, which takes a fifth of the time. Counts in float32 are exact up to 2 ** 24 images.
+
+    Args:
+        of_defects, of_goods: (P, B) and (Q, B), how often each image is sampled.
     """
-    weights = bad[columns.defects]  # (P, B)
-    passed = np.zeros((len(good) + 1, good.shape[1]), np.float32)
-    np.cumsum(good[columns.goods], axis=0, out=passed[1:])  # (Q + 1, B)
-    at_least = passed[columns.at_least]  # (P, B) false positives at the score of each defect
-    wrong = at_least if columns.above is None else (at_least + passed[columns.above]) / 2
+    weights = of_defects[ranked.defects]  # (P, B)
+    cumulated = np.zeros((len(of_goods) + 1, of_goods.shape[1]), np.float32)
+    np.cumsum(of_goods[ranked.goods], axis=0, out=cumulated[1:])  # (Q + 1, B)
+    fp = cumulated[ranked.at_least]  # (P, B) false positives at the score of each defect
+    wrong = fp if ranked.above is None else (fp + cumulated[ranked.above]) / 2
     lost = np.einsum("pb,pb->b", weights, wrong, dtype=np.float64)  # pairs in the wrong order, ties half
-    found = np.cumsum(weights, axis=0)  # (P, B) true positives
-    if columns.tied is not None:
-        found = found[columns.tied]
-    called = np.maximum(at_least + found, 1)  # 0 / 0 only where a resample has nothing yet, with a weight of 0
-    precision = np.divide(found, called, dtype=np.float64)
-    # each class is drawn as often as it has images
-    return np.stack([1 - lost / (len(bad) * len(good)), np.einsum("pb,pb->b", weights, precision) / len(bad)])
+    tp = np.cumsum(weights, axis=0)  # (P, B) true positives
+    if ranked.tied is not None:
+        tp = tp[ranked.tied]
+    positives = np.maximum(fp + tp, 1)  # 0 / 0 only where a resample has no image yet, with a weight of 0
+    precision = np.divide(tp, positives, dtype=np.float64)
+    # A resample of a class has as many images as the class.
+    aupr = np.einsum("pb,pb->b", weights, precision) / len(of_defects)
+    return np.stack([1 - lost / (len(of_defects) * len(of_goods)), aupr])
 
 
 def rate_difference(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], confidence: float) -> Difference:
-    """A rate of errors of A and of B on the same images, n > 0, with the interval of B - A.
+    """The error rates of A and of B on the same images, with the interval of B - A.
 
     Agresti and Min, Statistics in Medicine 24 (2005), 729-740, section 3: Wald's interval for matched pairs with half a
-    count added to each cell of the 2 x 2 table, cut to [-1, 1].
+    count added to each cell of the 2 x 2 table, clipped to [-1, 1].
+
+    Args:
+        wrong_a, wrong_b: (n,) whether the decision on each image is wrong, n > 0.
     """
     n = len(wrong_a)
     only_b, only_a = float((wrong_b & ~wrong_a).sum()), float((wrong_a & ~wrong_b).sum())

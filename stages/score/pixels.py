@@ -1,10 +1,10 @@
-"""Pixel AUROC, AUPRO and mask coverage, one image at a time, in memory that does not grow with the images.
+"""Pixel AUROC, AUPRO and mask coverage, one image at a time, in memory that does not grow with the number of images.
 
-Map values are sorted into 2^20 bins that follow the order of float32 numbers (the top 20 of 32 bits: sign, exponent and
-11 bits of mantissa), so no range needs to be known beforehand and each image is read once. Values within the same bin,
-that is within 0.05 % of each other, count as tied; whatever float16 can hold is told apart exactly.
+Map values are counted in 2^20 bins in the order of float32 numbers (the top 20 of 32 bits: sign, exponent and 11 bits
+of mantissa). So the range of values need not be known beforehand, and each image is read once. Values in the same bin,
+at most 0.05 % apart, count as tied. Different float16 values are always in different bins.
 
-Legend: S side of the common square; K bins.
+Legend: S side of the common square in pixels; K bins.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from scipy import ndimage
 from stages.score.metrics import auroc
 
 _BITS = 20
-_EIGHT = np.ones((3, 3), dtype=bool)  # neighbours of a pixel in an 8-connected region
+_EIGHT = np.ones((3, 3), dtype=bool)
+"""The neighbours of a pixel in an 8-connected region."""
 
 
 @dataclass
 class PixelCounts:
-    """What has been seen so far: three histograms over K bins of map value, lowest first."""
+    """Three histograms over K bins of map values, lowest first, of all images added so far."""
 
     side: int
     """S."""
@@ -34,10 +35,11 @@ class PixelCounts:
     bad: NDArray[np.float64]
     """(K,) defective pixels."""
     overlap: NDArray[np.float64]
-    """(K,) each region's pixels over its area, summed over regions: a region weighs 1, whatever its size."""
+    """(K,) pixels of each defective region, divided by its area, summed over regions. Each region weighs 1."""
     regions: int = 0
+    """Number of defective regions."""
     masks: int = 0
-    """Defect images that had a mask."""
+    """Number of defect images with a mask."""
 
     @classmethod
     def empty(cls, side: int) -> PixelCounts:
@@ -45,12 +47,17 @@ class PixelCounts:
         return cls(side, good, bad, overlap)
 
     def add(self, anomaly_map: NDArray[np.floating], mask: NDArray[np.bool_] | None) -> None:
-        """Count one image. `anomaly_map` (H', W') and `mask` (H, W), of any sizes; None means no defect anywhere."""
-        bins = bins_of(resized_map(anomaly_map, self.side))  # (S, S)
+        """Add one image.
+
+        Args:
+            anomaly_map: (H', W'), any size.
+            mask: (H, W), any size; None: no defective pixels.
+        """
+        bins = bins_of(resize_map(anomaly_map, self.side))  # (S, S)
         if mask is None or not mask.any():
             self.good += np.bincount(bins.ravel(), minlength=len(self.good))
             return
-        truth = resized_mask(mask, self.side)  # (S, S)
+        truth = resize_mask(mask, self.side)  # (S, S)
         self.good += np.bincount(bins[~truth], minlength=len(self.good))
         self.bad += np.bincount(bins[truth], minlength=len(self.bad))
         labelled, count = ndimage.label(truth, structure=_EIGHT)
@@ -67,9 +74,10 @@ class PixelCounts:
         return float(auroc(np.cumsum(self.bad[::-1]), np.cumsum(self.good[::-1])))
 
     def aupro(self, max_fpr: float) -> float | None:
-        """Area under per-region overlap against pixel FPR, up to `max_fpr`, over `max_fpr`.
+        """Area under the curve of per-region overlap against pixel FPR up to `max_fpr`, divided by `max_fpr`.
 
-        Bergmann et al., IJCV 2021. Linear between thresholds, also onto the limit. None without good pixels or regions.
+        Bergmann et al., IJCV 2021. The curve is linear between thresholds, and up to the limit. None without good
+        pixels or without regions.
         """
         if not self.good.any() or not self.regions:
             return None
@@ -85,23 +93,23 @@ class PixelCounts:
 
 
 def bins_of(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Bin of each value, 0 .. 2^20 - 1, higher for higher values; -0.0 and 0.0 share one."""
+    """The bin of each value, 0 to 2^20 - 1, higher for higher values; -0.0 and 0.0 share a bin."""
     bits = (values.astype(np.float32) + np.float32(0)).view(np.uint32)
-    # order of floats as unsigned numbers: flip the sign bit of positive ones, all bits of negative ones
+    # Flipping the sign bit of positive floats, and all bits of negative floats, gives unsigned numbers in their order.
     ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
     return (ordered >> (32 - _BITS)).astype(np.int64)
 
 
-def resized_map(anomaly_map: NDArray[np.floating], side: int) -> NDArray[np.float32]:
-    """Map (H, W) at (side, side): bilinear, averaging over the area when it shrinks."""
+def resize_map(anomaly_map: NDArray[np.floating], side: int) -> NDArray[np.float32]:
+    """Resize a map (H, W) to (side, side): bilinear, with averages over the area where it shrinks."""
     picture = Image.fromarray(np.ascontiguousarray(anomaly_map, dtype=np.float32))
     return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
 
 
-def resized_mask(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
-    """Mask (H, W) at (side, side): a pixel is defective where at least half of its area is.
+def resize_mask(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Resize a mask (H, W) to (side, side): a pixel is defective if at least half of its area is.
 
-    What would vanish by that rule (a scratch thinner than half a pixel) keeps every pixel that it touches.
+    A region that would vanish by this rule, such as a scratch thinner than half a pixel, keeps all pixels it touches.
     """
     picture = Image.fromarray(np.ascontiguousarray(mask, dtype=np.float32))
     area = np.asarray(picture.resize((side, side), Image.Resampling.BOX))
@@ -114,21 +122,28 @@ def resized_mask(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
 def mask_coverage(
     saliency: Iterable[NDArray[np.floating]], truth: Iterable[NDArray[np.bool_]], area: float
 ) -> float | None:
-    """Share of all true defect pixels among the `area` (0..1) most salient pixels of each image.
+    """Share of all true defect pixels that lie in masks of equal area: the most salient pixels of each image.
 
-    So methods are compared at equal mask area. Pixels tied at the cut count by the share of them that fits: a binary
-    mask may be given as saliency; a smaller one is filled up, and a larger one thinned out, as if at random. A saliency
-    of another size is brought to its truth's by the nearest pixel. Images without defect pixels add nothing; None where
-    there are no others.
+    If pixels tie at the limit of the area, they count with the share of them that fits. So a binary mask may be used
+    as saliency: a smaller mask is filled up, a larger mask is thinned out, as if at random. A saliency of another size
+    is resized to that of its truth by the nearest pixel.
+
+    Args:
+        saliency: (H', W') of each image.
+        truth: (H, W) of each image, true for defect pixels. An image without defect pixels does not count.
+        area: share of the pixels in each mask, 0 to 1.
+
+    Returns:
+        0 to 1; None if no image has defect pixels.
     """
-    found, total = 0.0, 0
+    covered, total = 0.0, 0
     for values, defect in zip(saliency, truth, strict=True):
         rows, columns = (np.arange(n) * m // n for n, m in zip(defect.shape, values.shape, strict=True))
-        inside = np.asarray(values, dtype=np.float64)[np.ix_(rows, columns)]
-        room = area * inside.size
-        cut = np.sort(inside, axis=None)[::-1][min(int(room), inside.size - 1)]
-        above, tied = inside > cut, inside == cut
-        share = (room - above.sum()) / tied.sum()
-        found += float((above & defect).sum() + share * (tied & defect).sum())
+        resized = np.asarray(values, dtype=np.float64)[np.ix_(rows, columns)]
+        pixels = area * resized.size
+        limit = np.sort(resized, axis=None)[::-1][min(int(pixels), resized.size - 1)]
+        above, tied = resized > limit, resized == limit
+        share = (pixels - above.sum()) / tied.sum()
+        covered += float((above & defect).sum() + share * (tied & defect).sum())
         total += int(defect.sum())
-    return found / total if total else None
+    return covered / total if total else None

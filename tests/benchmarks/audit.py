@@ -96,7 +96,7 @@ def leak_shares(part: Part, hashes: list[str], tokens: NDArray[np.float16], fold
             pairs = zip(groups, part.defect, strict=True)
             splits = np.array([split_of(fold, group, not bad) for group, bad in pairs])
             test = np.flatnonzero((splits == "test") & ~part.defect)
-            shares.append(float(twins(seen, test, np.flatnonzero(splits != "test"), config).found.mean()))
+            shares.append(float(twins(seen, test, np.flatnonzero(splits != "test"), config).has_partner.mean()))
         found[name] = float(np.mean(shares))
     return found
 
@@ -109,7 +109,7 @@ def pair_precision(part: Part, hashes: list[str], tokens: NDArray[np.float16]) -
     for i in rows:
         others = np.delete(rows, i)
         one = twins(seen, rows[i : i + 1], others, config)
-        if one.found[0]:
+        if one.has_partner[0]:
             hits.append(groups[others[one.partner[0]]] == groups[i])
     return float(np.mean(hits))
 

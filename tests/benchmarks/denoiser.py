@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
 from stages.denoise.config import DenoiseConfig, DenoiserConfig
-from stages.probe.neighbours import draw_memory, nearest_scores
+from stages.probe.neighbours import nearest_scores, sample_memory
 from tests.benchmarks.machine import machine
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -87,7 +87,7 @@ def measure(name: str, settings: dict[str, Any], quick: bool, data: dict[str, An
     rows = []
     for kind, change in (("raw", None), ("mean artifact", lambda tokens: tokens - artifact), ("denoiser", apply)):
         train, good, bad = (data[part] if change is None else change(data[part]) for part in ("train", "good", "bad"))
-        memory = draw_memory(train, 5000, 0)
+        memory = sample_memory(train, 5000, 0)
         scores = np.concatenate([nearest_scores(memory, good), nearest_scores(memory, bad)])
         rows.append(
             {

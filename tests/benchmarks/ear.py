@@ -25,8 +25,11 @@ from pipeline.stage_io.samples import imagenet_of
 from stages.detectors.ear import detector
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.unet import UNet
-from stages.detectors.shared.comparison import PIXEL_KINDS, Learner, reduced
-from stages.detectors.shared.nearest import drawn
+from stages.detectors.shared.comparison import ComparisonFitter
+from stages.detectors.shared.nearest import sample_memory
+from stages.detectors.shared.network_weights import weights_of
+from stages.detectors.shared.pixel_maps import PIXEL_KINDS
+from stages.detectors.shared.resizing import reduce_images
 from stages.types import Fitted, Samples
 from tests.benchmarks.machine import machine
 
@@ -40,15 +43,15 @@ def untrained(config: EarConfig, samples: Samples) -> Fitted:
     tokens = samples.raw[:]
     torch.manual_seed(0)
     network = UNet(config.width, config.depth)
-    arrays: dict[str, Any] = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
-    memory = drawn([tokens], len(tokens), GRID * GRID, config.memory_size, 0)
-    arrays |= {f"memory.{config.mask}.{name}": value for name, value in vars(memory).items()}
+    arrays: dict[str, Any] = weights_of(network)
+    memory = sample_memory([tokens], len(tokens), GRID * GRID, config.memory_size, 0)
+    arrays |= memory.to_arrays(f"memory.{config.mask}.")
     plane = np.ones((config.image_side, config.image_side), np.float32)
     arrays |= {f"{config.mask}.{by}.{name}": plane for by in PIXEL_KINDS for name in ("mean", "spread")}
     if config.compare == "features":
-        learner = Learner(samples.imagenet, config)
-        learner.add(samples.images, reduced(samples.images, config.image_side))
-        arrays |= learner.arrays()
+        fitter = ComparisonFitter(samples.imagenet, config)
+        fitter.add(samples.images, reduce_images(samples.images, config.image_side))
+        arrays |= fitter.arrays()
     return Fitted(arrays, info={"kinds": [config.mask], "scale": 8})
 
 

@@ -26,7 +26,7 @@ from stages.backbone.imagenet import extractor
 from stages.detectors.interface import Detector, DetectorConfig, ImageNetConfig
 from stages.detectors.registry import CONFIGS, detector
 from stages.download.config import DataConfig
-from stages.download.found import Found
+from stages.download.found import SourceImage
 from stages.download.sources.registry import SOURCES
 from stages.download.split import split_of
 from stages.images import decode, to_square
@@ -62,9 +62,9 @@ class Part:
 
 def found(config: DataConfig) -> Part:
     """What the source of a category says, with its groups."""
-    images = [one for one in SOURCES[config.source](config, Path(config.folder)) if isinstance(one, Found)]
+    images = [one for one in SOURCES[config.source](config, Path(config.folder)) if isinstance(one, SourceImage)]
     return Part(
-        [one.file for one in images], [one.group for one in images], np.array([not one.normal for one in images])
+        [one.file for one in images], [one.group for one in images], np.array([not one.is_good for one in images])
     )
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.show.tables import BASELINE_MARK
 from stages.detectors.registry import BASELINES
 from tests.benchmarks.machine import machine
 from tests.conftest import ROOT, change_params, make_project
@@ -75,18 +76,18 @@ Found = dict[tuple[str, str], list[dict[str, Any]]]
 
 
 def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line a category and detector, floors last: image AUROC, how far above PaDiM's, what it adds to `fused`."""
+    """Per category and detector, baselines last: image AUROC, how far above PaDiM's, what it adds to `fused`."""
     reached: Found = {}
     above: Found = {}
     added: Found = {}
     for row in rows:
         for category, detectors in row["image_auroc"].items():
-            floor = detectors.get("padim", {}).get("value")
+            padim = detectors.get("padim", {}).get("value")
             for name, one in detectors.items():
                 if one["value"] is not None:
                     reached.setdefault((category, name), []).append(one)
-                    if floor is not None and name not in BASELINES:
-                        above.setdefault((category, name), []).append({"value": one["value"] - floor, "ci": None})
+                    if padim is not None and name not in BASELINES:
+                        above.setdefault((category, name), []).append({"value": one["value"] - padim, "ci": None})
         for category, members in row["added_by"].items():
             for name, one in members.items():
                 added.setdefault((category, name), []).append(one)
@@ -133,7 +134,7 @@ def _table(heading: str, of: str, lines: list[dict[str, Any]], cell: Callable[[d
     categories = list(dict.fromkeys(category for _, category in cells))
     rows = [[heading, *(HEADINGS.get(one, one) for one in categories)], ["---"] * (1 + len(categories))]
     for name in dict.fromkeys(name for name, _ in cells):
-        shown = f"*{name} floor*" if name in BASELINES else name
+        shown = f"*{name}{BASELINE_MARK}*" if name in BASELINES else name
         rows.append([shown, *(cells.get((name, one), "") for one in categories)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

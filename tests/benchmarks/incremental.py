@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.download.config import DataConfig
-from stages.download.found import Found
+from stages.download.found import SourceImage
 from stages.download.sources import elpv
 from stages.download.split import split_of
 from tests.benchmarks.machine import machine
@@ -42,7 +42,7 @@ HELD_OUT = {"validation": 16, "test": 1}
 def cells() -> Iterator[Path]:
     """Files of normal ELPV cells."""
     found = elpv.find(DataConfig(categories=("mono",)), Path())
-    return (one.file for one in found if isinstance(one, Found) and one.normal)
+    return (one.file for one in found if isinstance(one, SourceImage) and one.is_good)
 
 
 def names(split: str) -> Iterator[str]:

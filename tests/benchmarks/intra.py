@@ -26,8 +26,8 @@ from torch import Tensor
 
 from stages.detectors.intra import windows as win
 from stages.detectors.intra.config import IntraConfig
-from stages.detectors.intra.detector import inpaint
 from stages.detectors.intra.model import InpaintingTransformer, build
+from stages.detectors.intra.restore import inpaint
 from stages.detectors.intra.task import InpaintingTask, TrainingWindows
 from tests.reference.intra_windows import centred_corner, view, window_pixels
 

@@ -27,13 +27,13 @@ PATCHES, CHANNELS = 196, 192
 
 def search(size: int, images: int) -> dict[str, Any]:
     """Draw and search a memory, here."""
-    from stages.detectors.shared.nearest import Search, drawn
+    from stages.detectors.shared.nearest import Search, sample_memory
 
     generator = np.random.default_rng(0)
     normal = -(-size // PATCHES)
     blocks = (generator.standard_normal((1, 14, 14, CHANNELS), np.float32).astype(np.float16) for _ in range(normal))
     start = time.perf_counter()
-    memory = drawn(blocks, normal, PATCHES, size, 0)
+    memory = sample_memory(blocks, normal, PATCHES, size, 0)
     drawing = time.perf_counter() - start
     found = Search(memory, neighbours=3)
     start = time.perf_counter()

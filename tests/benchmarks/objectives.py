@@ -39,7 +39,7 @@ from stages.backbone.pretrain import STEPS_PER_EPOCH, VALIDATION_CROPS, pretrain
 from stages.denoise.config import DenoiseConfig, DenoiserConfig
 from stages.denoise.denoiser import apply_denoiser, train_denoiser
 from stages.denoise.per_image.denoise import Denoised, chosen_images, denoise_images
-from stages.probe.neighbours import draw_memory, nearest_scores
+from stages.probe.neighbours import nearest_scores, sample_memory
 from stages.score import metrics
 from stages.score.intervals import bootstrap, percentile_interval
 from stages.training import Session
@@ -119,7 +119,7 @@ def measure(setting: Setting, objective: str, steps: int, fold: int, data: Data)
     row: dict[str, Any] = {"objective": objective, "fold": fold, "steps": steps, "build_cpu_s": round(built, 1)}
     row["val_loss"] = fitted.metrics.get("val_loss")
     for kind in KINDS:
-        memory = draw_memory(Subset(tokens[kind], parts["train"]), MEMORY, 0)
+        memory = sample_memory(Subset(tokens[kind], parts["train"]), MEMORY, 0)
         scores = nearest_scores(memory, Subset(tokens[kind], parts["test"]))
         one = metrics.curve(scores, labels)
         row[f"{kind}_auroc"] = round(float(metrics.auroc(one.tp, one.fp)), 5)

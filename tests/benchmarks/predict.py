@@ -60,18 +60,19 @@ PREDICT = """
 import json, sys, time
 from pathlib import Path
 start = time.process_time(), time.perf_counter()
-from pipeline.judge.command import Options, predict
+from pipeline.judge.command import predict
 from pipeline.judge.models import Models
+from pipeline.judge.options import Options
 
-inside, judge = [], Models.judge
+inside, predict_batch = [], Models.predict
 
 def timed(self, *arguments):
     begin = time.thread_time()
-    found = judge(self, *arguments)
+    maps = predict_batch(self, *arguments)
     inside.append(time.thread_time() - begin)
-    return found
+    return maps
 
-Models.judge = timed
+Models.predict = timed
 code = predict([sys.argv[1]], Options(bundle=Path(sys.argv[2]), out=Path(sys.argv[3])))
 status = Path("/proc/self/status").read_text()  # ru_maxrss would be the parent's, which is larger
 peak = next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
@@ -94,12 +95,12 @@ def draw_parts(folder: Path, count: int) -> None:
     """New parts; the eighth of each eight is defective."""
     from PIL import Image
 
-    from stages.download.sources.drawing import KINDS, draw
+    from stages.download.sources.drawing import DEFECT_TYPES, render
 
     folder.mkdir(parents=True)
     for number in range(count):
-        kind = KINDS[number // 8 % len(KINDS)] if number % 8 == 7 else ""
-        Image.fromarray(draw(1, "part", number, 300, kind).image).save(folder / f"{number:06d}.png")
+        defect_type = DEFECT_TYPES[number // 8 % len(DEFECT_TYPES)] if number % 8 == 7 else ""
+        Image.fromarray(render(1, "part", number, 300, defect_type).image).save(folder / f"{number:06d}.png")
 
 
 def measure(scratch: Path, images: int, quick: bool) -> list[dict[str, Any]]:

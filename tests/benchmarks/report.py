@@ -24,7 +24,7 @@ from pipeline.project.paths import REPORT_INDEX
 from stages.detectors.registry import CONFIGS
 from tests.benchmarks.machine import machine
 from tests.conftest import ROOT
-from tests.pipeline.report.made import Shape, draw
+from tests.pipeline.report.toy import Shape, make_run
 
 STAGE = """
 import resource
@@ -40,7 +40,7 @@ WHOLE = Shape(detectors=tuple(CONFIGS), good=500, bad=500, validation=80, size=(
 def measure(name: str, shape: Shape) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        draw(folder, shape)
+        make_run(folder, shape)
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}){STAGE}"],

@@ -28,7 +28,7 @@ import yaml
 
 from pipeline.project.paths import LOGS, RETRAIN, WORKTREE
 from stages.download.config import DataConfig
-from stages.download.found import Found
+from stages.download.found import SourceImage
 from stages.download.sources import elpv
 from tests.benchmarks.machine import machine
 from tests.conftest import ROOT, change_params, make_project
@@ -42,14 +42,14 @@ WHO = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 
 def cells(project: Path, images: int, added: int) -> list[Path]:
     """Lay out the project's images; those that are to arrive later come back."""
-    found = [one for one in elpv.find(DataConfig(categories=("mono",)), Path()) if isinstance(one, Found)]
+    found = [one for one in elpv.find(DataConfig(categories=("mono",)), Path()) if isinstance(one, SourceImage)]
     shutil.rmtree(project / "data/own/normal")
     shutil.rmtree(project / "data/own/defect")
     shutil.rmtree(project / "data/own/masks")
-    normals = [one.file for one in found if one.normal]
+    normals = [one.file for one in found if one.is_good]
     for folder, files in (
         ("normal", normals[:images]),
-        ("defect/cell", [one.file for one in islice((one for one in found if not one.normal), DEFECTS)]),
+        ("defect/cell", [one.file for one in islice((one for one in found if not one.is_good), DEFECTS)]),
     ):
         (project / "data/own" / folder).mkdir(parents=True)
         for file in files:

@@ -8,8 +8,8 @@ error of G is known too. `gain_se`: standard error of with - without over the im
 `with` each at its best ridges by the mean R^2 on those 12 views (a choice out of a few for a hundred thousand tokens).
 
 F between the patch centres, which the score needs, comes from a fit to the tokens less the shared artifact at the own
-fit's lambda; `drawn_apart` is how far F at the centres is from that of `drawn_to`, which keeps the robust weights too
-(relative, mean over images).
+fit's lambda; `drawn_apart` is how far F at the centres is from that of `shrink_toward`, which keeps the robust weights
+too (relative, mean over images).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from PIL import Image
 from stages.denoise.config import DenoiseConfig
 from stages.denoise.per_image.decomposition import Decomposition
 from stages.denoise.per_image.least_squares import solve
-from stages.denoise.per_image.shared import SharedArtifact, drawn_to
+from stages.denoise.per_image.shared import SharedArtifact, shrink_toward
 from stages.denoise.per_image.views import make_views, patch_centres
 from tests.benchmarks.machine import machine
 
@@ -111,7 +111,7 @@ def measure(images: Images, fits: list[Decomposition], views: int, fit_ridge: fl
         config = DenoiseConfig(views=views, artifact_ridge=ridge, smoothness=same, held_out=0)
         free = solve(tokens[:views] - common, coords[:views], grid, config)
         centres = patch_centres(grid)
-        clean, artifact = drawn_to(fit.F(centres), fit.G, fit.terms, prior, ridge)
+        clean, artifact = shrink_toward(fit.F(centres), fit.G, fit.terms, prior, ridge)
         apart.append(relative(clean, free.F(centres)))
         unseen, places = tokens[-EXTRA:], coords[-EXTRA:]
         whole = np.square(unseen - tokens[:views].mean((0, 1, 2))).sum()

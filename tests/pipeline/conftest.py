@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.orchestration import server
-from pipeline.orchestration.processes import Group
+from pipeline.orchestration.processes import ProcessGroup
+from pipeline.orchestration.server_discovery import answers
+from pipeline.orchestration.server_process import free_port, server_command
+from pipeline.orchestration.server_settings import PREFECT_SETTINGS
 from tests.conftest import change_params, make_project
 from tests.pipeline import toy_project as toy
 
@@ -73,14 +75,14 @@ def complete(reference: Path, tmp_path: Path) -> Path:
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server that lives as long as the tests."""
     home = tmp_path_factory.mktemp("prefect")
-    port = server._free_port()
+    port = free_port()
     api = f"http://127.0.0.1:{port}/api"
-    environment = toy.environment(PREFECT_HOME=str(home), **server.SETTINGS)
+    environment = toy.environment(PREFECT_HOME=str(home), **PREFECT_SETTINGS)
     environment.pop("PREFECT_API_URL", None)
     with (home / "server.log").open("wb") as log:
-        group = Group(server._command(port), log, home, environment)
+        group = ProcessGroup(server_command(port), log, home, environment)
     try:
-        toy.wait_for(lambda: server.answers(api) or not group.running(), 120)
+        toy.wait_for(lambda: answers(api) or not group.running(), 120)
         assert group.running(), (home / "server.log").read_text()
         yield api
     finally:

@@ -1,4 +1,4 @@
-"""A toy project of cheap stages, and ways to run commands in it."""
+"""A toy project whose stages take no time, and functions that run commands in it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ print("working on", name)
 def until(seen):
     while not seen():
         time.sleep(0.01)
-if os.environ.get("TOY_LATE") == name:  # ends after its neighbour, whatever the machine's speed
+if os.environ.get("TOY_LATE") == name:  # ends after `right`, however fast the machine is
     until(lambda: "  right:" in pathlib.Path("dvc.lock").read_text())
 if os.environ.get("TOY_BLOCK") == name:
     pathlib.Path("pid").write_text(str(os.getpid()))
@@ -73,7 +73,7 @@ path.write_text(name)
 
 
 def build(root: Path) -> None:
-    """git init, dvc init and the stages."""
+    """Create the project: git init, dvc init, and the stages."""
     root.mkdir(parents=True)
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text("a: 1\nx: 1\n'y': 1\n")
@@ -86,14 +86,14 @@ def build(root: Path) -> None:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """As where nothing is activated; this Python's folder comes into PATH by `burnish` itself."""
+    """The environment without an active virtual environment. `burnish` itself adds this Python to PATH."""
     names = ("PATH", "HOME", "PREFECT_API_URL", "PREFECT_HOME", "TMPDIR")
     kept = {name: os.environ[name] for name in names if name in os.environ}
     return {**kept, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **extra}
 
 
 def dvc(root: Path, *arguments: str, **extra: str) -> str:
-    """Plain dvc, in this Python's environment."""
+    """Run plain dvc in the environment of this Python, and return its output."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(
@@ -104,7 +104,7 @@ def dvc(root: Path, *arguments: str, **extra: str) -> str:
 
 
 def start(root: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
-    """`burnish ...` in the project, its output in pipes."""
+    """Start `burnish ...` in the project, with its output in pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=root,
@@ -117,7 +117,7 @@ def start(root: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
 
 
 def burnish(root: Path, *arguments: str, **extra: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `burnish ...`; neither may hold control characters, as both are pipes."""
+    """Run `burnish ...`, and return exit code, stdout and stderr. Pipes must get no control characters."""
     process = start(root, *arguments, **extra)
     out, err = process.communicate()
     for text in (out, err):
@@ -126,41 +126,41 @@ def burnish(root: Path, *arguments: str, **extra: str) -> tuple[int, str, str]:
 
 
 def states(out: str) -> dict[str, list[str]]:
-    """Stage -> the states that it went through, from the plain lines of a run."""
-    found: dict[str, list[str]] = {}
+    """Stage -> its states in order, from the plain lines of a run."""
+    states_of: dict[str, list[str]] = {}
     for line in out.splitlines():
         words = line.split()
         if len(words) >= 3 and words[1] in ORDER:
-            found.setdefault(words[1], []).append(words[2])
-    return found
+            states_of.setdefault(words[1], []).append(words[2])
+    return states_of
 
 
 def journal(root: Path) -> list[str]:
-    """Which stage commands ran, in order of their starts; and forget it."""
+    """The stages whose command ran, in the order of their starts. The journal is then deleted."""
     path = root / "journal"
     names = path.read_text().split() if path.exists() else []
     path.unlink(missing_ok=True)
     return names
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Poll until something holds."""
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it never came"
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not true within {seconds:g} s"
         time.sleep(0.02)
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended (a zombie that nobody has reaped yet has)."""
+    """Whether a process has ended. A zombie counts as ended."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return Path("/proc").is_dir() or _no_signal(pid)
+        return Path("/proc").is_dir() or _gets_no_signal(pid)
     return state == "Z"
 
 
-def _no_signal(pid: int) -> bool:
+def _gets_no_signal(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -169,12 +169,12 @@ def _no_signal(pid: int) -> bool:
 
 
 def copy(template: Path, to: Path) -> Path:
-    """A project of its own for a test."""
+    """Copy a project, so that a test can change it."""
     shutil.copytree(template, to, symlinks=True)
     return to
 
 
 def hold(root: Path, output: str, pid: int) -> None:
-    """Make DVC believe that a process writes this output."""
+    """Write a lock file by which DVC believes that a process writes this output."""
     entry = {"write": {str(root / output): {"pid": pid, "cmd": "dvc repro by hand"}}, "read": {}}
     (root / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(entry))

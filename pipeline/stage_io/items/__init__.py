@@ -1,1 +1,1 @@
-"""What is computed per image, and the key under which the item cache keeps it."""
+"""What is computed per image, and the key under which the item cache stores it."""

@@ -1,4 +1,4 @@
-"""What the denoiser makes of the tokens of an image."""
+"""The denoiser's output for the tokens of an image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CleanTokens:
 
     denoiser: Fitted
     digest: str
-    """Of the denoiser."""
+    """Digest of the denoiser."""
     backbone: str
     """Digest of the backbone that made the tokens."""
     device: str

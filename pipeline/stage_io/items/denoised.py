@@ -1,4 +1,4 @@
-"""DVT step 1 on an image: its tokens, split into what the image shows and what depends on a patch's position."""
+"""DVT step 1 on an image: its tokens, split into content and an artifact that depends on a patch's position."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from stages.backbone.networks.interface import Backbone
 
 CHUNK = {"cpu": 4, "cuda": 16}
-"""Images that a worker gets at once; on a GPU they are solved together."""
+"""Images that a worker processes at once; on a GPU they are solved together."""
 
 
 @dataclass(frozen=True)
 class DenoiseWork:
-    """What a worker does with (digest, file) of images."""
+    """Computes items of images from (digest, file)."""
 
     backbone: Fitted
     config: DenoiseConfig
@@ -36,7 +36,7 @@ class DenoiseWork:
     def keys(self, digests: Iterable[str]) -> list[str]:
         """Item keys of images."""
         code = code_of_item(__name__)
-        parameters = {"denoise": self.config.of_one_image(), "seed": self.seed, "device": self.device}
+        parameters = {"denoise": self.config.parameters_of_one_image(), "seed": self.seed, "device": self.device}
         weights = self.backbone.info["digest"]
         return [item_key(image=sha, weights=weights, parameters=parameters, code=code) for sha in digests]
 

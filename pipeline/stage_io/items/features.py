@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from stages.backbone.networks.interface import Backbone, Features
 
 CHUNK, GPU_CHUNK = 64, 512
-"""Images that a worker gets at once, at most; on a GPU several batches, so that one is made ready beside the other."""
+"""Largest number of images that a worker gets at once; on a GPU several batches, so that the next is decoded
+meanwhile."""
 
 
 @dataclass(frozen=True)
 class FeaturesWork:
-    """What a worker does with image files."""
+    """Computes items of images from image files."""
 
     backbone: Fitted
     device: str
@@ -40,20 +41,20 @@ class FeaturesWork:
         return load(self.backbone, self.device)
 
     def keys(self, digests: Iterable[str]) -> list[str]:
-        """Item keys of images. The device counts: its last bits are its own."""
+        """Item keys of images. The device is part of the key, since its last bits differ from other devices'."""
         code = code_of_item(__name__)
         weights, parameters = self.backbone.info["digest"], ["features", self.device]
         return [item_key(image=sha, weights=weights, parameters=parameters, code=code) for sha in digests]
 
     @property
     def chunk(self) -> int:
-        """Images at once, for `fan_out`."""
+        """Images per chunk, for `fan_out`."""
         return CHUNK if self.device == "cpu" else GPU_CHUNK
 
     def __call__(self, payloads: Sequence[bytes]) -> Iterator[Item]:
-        found = self._one_by_one(payloads) if self.device == "cpu" else self._in_step(payloads)
+        batches_of_features = self._one_by_one(payloads) if self.device == "cpu" else self._in_step(payloads)
         files = iter(payloads)
-        for features in found:
+        for features in batches_of_features:
             for i, tokens in enumerate(features.tokens):
                 item = {"tokens": _checked(tokens.astype(np.float16), next(files))}
                 if features.attention is not None:
@@ -64,12 +65,12 @@ class FeaturesWork:
         return to_square(decode(file), self._loaded.image_side)
 
     def _one_by_one(self, payloads: Sequence[bytes]) -> Iterator[Features]:
-        """A CPU gains nothing from several at once, and so each is stored as soon as it is done."""
+        """A CPU gains nothing from several images at once, so each image is stored as soon as it is done."""
         for file in payloads:
             yield self._loaded.extract(self._decoded(file)[None])
 
     def _in_step(self, payloads: Sequence[bytes]) -> Iterator[Features]:
-        """While the device computes a batch, threads decode the next, and the one before is stored."""
+        """While the device computes a batch, threads decode the next batch, and the previous one is stored."""
         from stages.backbone.networks.load import GPU_BATCH
 
         backbone = self._loaded
@@ -80,7 +81,7 @@ class FeaturesWork:
 
 
 def _checked(tokens: NDArray[np.float16], file: bytes) -> NDArray[np.float16]:
-    """The tokens (h, w, C) of an image, if all are numbers."""
+    """The tokens (h, w, C) of an image. Raises UserError if they are not all finite."""
     wrong = int((~np.isfinite(tokens)).any(-1).sum())
     if wrong:
         raise UserError(

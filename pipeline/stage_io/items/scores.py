@@ -1,4 +1,4 @@
-"""What a detector says of an image."""
+"""A detector's result for an image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from stages.types import Fitted, Samples, ScoreMap
 
 @dataclass(frozen=True)
 class Scoring:
-    """A fitted detector, applied to images."""
+    """A fitted detector that is applied to images."""
 
     name: str
     detector: Detector
     config: DetectorConfig
     fitted: Fitted
     digest: str
-    """Of the fitted model."""
+    """Digest of the fitted model."""
     device: str
 
     def keys(self, digests: Iterable[str]) -> list[str]:
@@ -40,7 +40,7 @@ class Scoring:
 
 
 def item_of(scored: ScoreMap) -> Item:
-    """What is kept of an image."""
+    """What is stored of an image's result."""
     return {
         "maps": np.asarray(scored.anomaly_map, np.float32),
         "image_score": np.asarray(scored.image_score, np.float64),

@@ -1,1 +1,1 @@
-"""The networks, frozen: what features are read from."""
+"""The networks that features are read from, frozen."""

@@ -2,7 +2,7 @@
 
 Legend: B images; S image side; h, w grid (S / patch); C channels of all chosen maps together.
 Source: Defard et al., PaDiM, 2021, section 3.1; Roth et al., PatchCore, CVPR 2022, section 3.1 (the 3 x 3 mean).
-Deviation: finer maps are averaged over the cells of the grid, in place of enlarging all to the finest.
+Deviation: finer maps are averaged over the cells of the grid, instead of enlarging all maps to the finest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from stages.types import UserError
 
 
 class FeatureMap(nn.Module):
-    """The frozen network's maps of the chosen strides, standardised as those of our own CNN; no class attention."""
+    """The frozen network's maps of the chosen strides, standardised like those of our own CNN; without class
+    attention."""
 
     mean: Tensor
     spread: Tensor
@@ -27,10 +28,8 @@ class FeatureMap(nn.Module):
     block = None
 
     def __init__(self, model: nn.Module, image_side: int, patch: int, strides: tuple[int, ...]) -> None:
-        """`model`: of timm, as `check_map` lets it pass, with its weights or before they are loaded; it is changed.
-
-        What lies behind the last map is dropped.
-        """
+        """`model`: a model of timm that `check_map` accepts, with its weights or before they are loaded. It is changed:
+        what comes after the last chosen map is dropped."""
         super().__init__()
         levels: Any = _levels(model)
         self._chosen = [levels[stride][0] for stride in strides]
@@ -60,7 +59,7 @@ class FeatureMap(nn.Module):
 
 
 def _levels(model: Any) -> dict[int, tuple[int, int]]:
-    """Stride -> place and channels of the last map of it; empty where timm knows of none."""
+    """Stride -> index and channels of the last map with this stride; empty if timm knows no maps of the model."""
     if not hasattr(model, "forward_intermediates") or not hasattr(model, "prune_intermediate_layers"):
         return {}
     info = getattr(model, "feature_info", [])
@@ -69,7 +68,7 @@ def _levels(model: Any) -> dict[int, tuple[int, int]]:
 
 def check_map(model: nn.Module, name: str, image_side: int, patch: int, strides: tuple[int, ...]) -> None:
     """Raises:
-    UserError: the model has no maps, or none of a stride, or the side is not a multiple of `patch`.
+    UserError: the model has no maps, or none of a stride; the side is not a multiple of `patch`.
     """
     levels = _levels(model)
     if not levels:
@@ -86,7 +85,7 @@ def check_map(model: nn.Module, name: str, image_side: int, patch: int, strides:
 
 
 def _to_grid(level: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, c, H, W) to (B, c, h, w): mean over the cells, or bilinear where the grid is finer."""
+    """(B, c, H, W) to (B, c, h, w): mean over the cells, or bilinear if the grid is finer."""
     if level.shape[-1] >= grid[1]:
         return F.adaptive_avg_pool2d(level, grid)
     return F.interpolate(level, grid, mode="bilinear")

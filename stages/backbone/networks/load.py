@@ -1,4 +1,4 @@
-"""A fitted backbone as the interface that the other steps read."""
+"""Loads a fitted backbone behind the interface that other rooms read."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from stages.torch_setup import one_thread
 from stages.types import Fitted, UserError, batches
 
 ARCHITECTURE_FIELDS = ("model", "image_side", "patch", "depth", "heads", "width", "mlp_ratio")
-"""What decides the features beside the weights; the rest of the configuration acts through the weights. Beside these
-`block`, where it is not the last."""
+"""Parameters that determine the features beside the weights, with `block` if it is not the last; other parameters act
+through the weights."""
 
 GPU_BATCH = 64
-"""Images that go through a GPU together."""
+"""Images that pass through a GPU together."""
 
 
 def network_for(config: BackboneConfig) -> nn.Module:
-    """The network with fresh weights (drawn from torch's default generator; for models of timm the same always)."""
+    """The network with fresh weights, from torch's default generator; for models of timm always the same weights."""
     if config.timm_name is not None:
         return _around(create(config.timm_name, config.image_side), config)
     return {"cnn": Cnn, "hybrid": Hybrid, "plain": Plain}[config.model](config)
@@ -43,7 +43,8 @@ def pretrained(config: BackboneConfig) -> TimmVit | FeatureMap:
     """The network around a model of timm with its trained weights.
 
     Raises:
-        UserError: no such model, parameters that it cannot have, or weights that are not there or not of it.
+        UserError: the model does not exist or cannot have these parameters; the weights are missing or of another
+            model.
     """
     assert config.timm_name is not None
     check = partial(_check, config=config)
@@ -114,12 +115,12 @@ def load(fitted: Fitted, device: str) -> LoadedBackbone:
 
 
 class LoadedBackbone:
-    """See `stages.backbone.networks.interface.Backbone`."""
+    """Implements `stages.backbone.networks.interface.Backbone`."""
 
     def __init__(self, network: nn.Module, info: Mapping[str, Any], device: str) -> None:
         self.network, self._device = network, device
         """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), class attention (B, heads, h, w) or None."""
-        self.most = GPU_BATCH
+        self.gpu_batch = GPU_BATCH
         """Images that go through a GPU together; set to fewer where its memory does not do for them."""
         self.digest: str = info["digest"]
         self.image_side: int = info["image_side"]
@@ -138,12 +139,12 @@ class LoadedBackbone:
             self.mean, self.std = _rgb(torch.full((3,), centre)), _rgb(torch.full((3,), spread))
 
     def extract(self, images: NDArray[np.uint8]) -> Features:
-        """Tokens (B, h, w, C) and class attention (B, heads, h, w) or None, of (B, S, S, 3) uint8.
+        """Tokens (B, h, w, C) and class attention (B, heads, h, w) or None, for (B, S, S, 3) uint8.
 
-        On a CPU image by image in one thread: the kernels that a library picks, and so the last bits, may depend on the
-        size of a batch, and do depend on the number of threads; batches would gain nothing (README.md). On a GPU in
-        half precision (softmax and norms in single), always `most` images at once, the last batch filled up, for the
-        same reason.
+        On a CPU image by image in one thread: the kernels that a library chooses, and so the last bits, may depend on
+        the size of a batch, and do depend on the number of threads; batches would gain nothing (README.md). On a GPU in
+        half precision (softmax and norms in single precision), always `gpu_batch` images at once for the same reason;
+        the last batch is padded.
 
         Raises:
             ValueError: another shape or type.
@@ -154,7 +155,7 @@ class LoadedBackbone:
         tokens = np.empty((len(images), *self.grid, self.channels), np.float32)
         attention = np.empty((len(images), self.heads, *self.grid), np.float32) if self.heads else None
         with torch.inference_mode(), one_thread():
-            for part in batches(len(images), 1 if self._device == "cpu" else self.most):
+            for part in batches(len(images), 1 if self._device == "cpu" else self.gpu_batch):
                 patches, weights = self._forward(images[part])
                 tokens[part] = patches.permute(0, 2, 3, 1).numpy()  # (b, C, h, w) -> (b, h, w, C)
                 if attention is not None:
@@ -162,12 +163,12 @@ class LoadedBackbone:
         return Features(tokens, attention)
 
     def _forward(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """(b, C, h, w) and (b, heads, h, w) or empty, float32 on the CPU, of at most one batch."""
+        """(b, C, h, w) and (b, heads, h, w) or empty, float32 on the CPU, for at most one batch."""
         if self._device == "cpu":
             patches, weights = self.network(to_pixels(images))
         else:
-            missing = np.zeros((self.most - len(images), *images.shape[1:]), np.uint8)
-            pixels = to_pixels(np.concatenate([images, missing])).to(self._device)
+            padding = np.zeros((self.gpu_batch - len(images), *images.shape[1:]), np.uint8)
+            pixels = to_pixels(np.concatenate([images, padding])).to(self._device)
             with torch.autocast(self._device.partition(":")[0], torch.float16):
                 patches, weights = self.network(pixels)
         count = len(images)
@@ -175,6 +176,6 @@ class LoadedBackbone:
 
 
 def _rgb(pixels: Tensor) -> tuple[float, float, float]:
-    """Of pixels in [0, 255], as a share of 255."""
+    """Pixel values in [0, 255] as a share of 255."""
     red, green, blue = (pixels / 255).tolist()
     return red, green, blue

@@ -17,32 +17,32 @@ import torch
 from timm.models import _builder
 from torch import nn
 
-from stages.backbone.networks.checkpoint import fill
+from stages.backbone.networks.checkpoint import load_weights
 from stages.types import UserError
 
 PROBE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Asked:
-    """By which parameters a model is asked for: what messages name."""
+class ParameterNames:
+    """The parameters that name a model and its weights file, for messages."""
 
     model: str = "backbone.model"
     checkpoint: str = "backbone.checkpoint"
     instead: str = "`hybrid`, which is trained here"
-    """What `model` may be without a network and without a file."""
+    """A value of `model` that needs neither a network nor a file."""
 
 
-BACKBONE = Asked()
+BACKBONE = ParameterNames()
 
 
-def create(name: str, image_side: int, asked: Asked = BACKBONE) -> nn.Module:
-    """The model without classes, in evaluation mode; random weights, the same in every run.
+def create(name: str, image_side: int, names: ParameterNames = BACKBONE) -> nn.Module:
+    """The model without a classifier, in evaluation mode, with random weights that are the same in every run.
 
     Raises:
-        UserError: timm has no such model, or it cannot be of this side.
+        UserError: timm has no such model, or the model cannot have this side.
     """
-    return _create(name, image_side, asked)
+    return _create(name, image_side, names)
 
 
 def create_pretrained(
@@ -50,58 +50,58 @@ def create_pretrained(
     image_side: int,
     checkpoint: str | None,
     check: Callable[[nn.Module], None] = lambda model: None,
-    asked: Asked = BACKBONE,
+    names: ParameterNames = BACKBONE,
 ) -> nn.Module:
-    """The same with the weights of `checkpoint`, or downloaded (or found in the hub's cache).
+    """The model with the weights of `checkpoint`, or downloaded (or found in the hub's cache).
 
     Args:
-        check: called with the model before any weights are looked for; what it raises goes through.
+        check: called with the model before any weights are loaded; its errors are passed on.
 
     Raises:
-        UserError: no such file, or it is not of this model; without a network within five seconds.
+        UserError: the file does not exist or belongs to another model; without a network, within five seconds.
     """
-    own = _builder.load_pretrained
+    original_loader = _builder.load_pretrained
 
     def load(model: nn.Module, pretrained_cfg: dict[str, Any], filter_fn: Any = None, **options: Any) -> None:
         check(model)
         if checkpoint is not None:
-            fill(model, Path(checkpoint), filter_fn, name, asked.checkpoint)
+            load_weights(model, Path(checkpoint), filter_fn, name, names.checkpoint)
             return
         file = _cached(pretrained_cfg)
         if file is None:
-            _check_reachable(name, pretrained_cfg, asked)
+            _check_reachable(name, pretrained_cfg, names)
         settings = pretrained_cfg if file is None else {**pretrained_cfg, "file": str(file), "custom_load": False}
         try:
-            own(model, pretrained_cfg=settings, filter_fn=filter_fn, **options)
+            original_loader(model, pretrained_cfg=settings, filter_fn=filter_fn, **options)
         except Exception as error:  # a proxy that answers for the hub, a download that breaks off, a damaged cache
-            why = f"the weights of `{name}` cannot be had ({' '.join(str(error).split())[:200]})"
-            raise _without(why, asked) from error
+            why = f"the weights of `{name}` cannot be loaded ({' '.join(str(error).split())[:200]})"
+            raise _no_weights(why, names) from error
 
     if checkpoint is not None and not Path(checkpoint).is_file():
-        raise UserError(f"{asked.checkpoint}: there is no file {checkpoint}")  # before minutes of building
+        raise UserError(f"{names.checkpoint}: there is no file {checkpoint}")  # building a model may take minutes
     with _loading(load):
-        return _create(name, image_side, asked, pretrained=True)
+        return _create(name, image_side, names, pretrained=True)
 
 
 @contextmanager
 def _loading(load: Callable[..., None]) -> Iterator[None]:
-    """Inside, timm hands each new model, with its filter of names, to `load`.
+    """Inside the block, timm passes each new model, with its filter of names, to `load`.
 
-    Its own loading does not tell what was missing in a file, and the filter of a model cannot be asked for; without it
-    the model would have to be built twice.
+    timm's own loading does not tell which weights were missing in a file, and the filter of a model cannot be obtained
+    in another way. Without this the model would have to be built twice.
     """
-    own = _builder.load_pretrained
+    original_loader = _builder.load_pretrained
     _builder.load_pretrained = load
     try:
         yield
     finally:
-        _builder.load_pretrained = own
+        _builder.load_pretrained = original_loader
 
 
-def _create(name: str, image_side: int, asked: Asked, **options: Any) -> nn.Module:
+def _create(name: str, image_side: int, names: ParameterNames, **options: Any) -> nn.Module:
     if not timm.is_model(name.split(".")[0]):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 3)) or "vit_small_patch16_224"
-        raise UserError(f"{asked.model}: timm has no model `{name}`; near are {near}")
+        raise UserError(f"{names.model}: timm has no model `{name}`; similar names are {near}")
     try:
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -113,15 +113,15 @@ def _create(name: str, image_side: int, asked: Asked, **options: Any) -> nn.Modu
                 model = timm.create_model(name, num_classes=0, **options)  # a convolutional network takes any side
     except UserError:
         raise
-    except Exception as error:  # timm's models raise what they like of a side or tag that they cannot have
+    except Exception as error:  # timm's models raise various errors for an impossible side or tag
         raise UserError(
-            f"{asked.model}: timm cannot make `{name}` at side {image_side}: {' '.join(str(error).split())[:300]}"
+            f"{names.model}: timm cannot make `{name}` at side {image_side}: {' '.join(str(error).split())[:300]}"
         ) from error
     return model.eval()
 
 
 def _cached(settings: dict[str, Any]) -> Path | None:
-    """The weights in the hub's cache."""
+    """The weights in the hub's cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in ("model.safetensors", "pytorch_model.bin"):
@@ -131,34 +131,34 @@ def _cached(settings: dict[str, Any]) -> Path | None:
     return None
 
 
-def _check_reachable(name: str, settings: dict[str, Any], asked: Asked) -> None:
-    """Raise unless the hub answers: the download itself would try for three quarters of a minute."""
+def _check_reachable(name: str, settings: dict[str, Any], names: ParameterNames) -> None:
+    """Raises UserError unless the hub answers; the download itself would try for 45 seconds."""
     from huggingface_hub import constants, get_session
 
     address = constants.ENDPOINT if settings.get("hf_hub_id") else settings.get("url")
     if not address:
         raise UserError(
-            f"{asked.model}: timm has no pretrained weights for `{name}`; add a tag (`.dino`) or set {asked.checkpoint}"
+            f"{names.model}: timm has no pretrained weights for `{name}`; add a tag (`.dino`) or set {names.checkpoint}"
         )
     answer: list[bool] = []
 
     def probe() -> None:
         try:
             get_session().head(address, timeout=PROBE_SECONDS)
-        except Exception:  # whatever it is, there is no network
+        except Exception:  # any error means that there is no network
             return
         answer.append(True)
 
-    thread = threading.Thread(target=probe, daemon=True)  # a name server that never answers outlives any timeout
+    thread = threading.Thread(target=probe, daemon=True)  # a silent name server may take longer than any timeout
     thread.start()
     thread.join(PROBE_SECONDS + 0.5)
     if not answer:
-        raise _without(f"{address} cannot be reached, so the weights of `{name}` cannot be downloaded", asked)
+        raise _no_weights(f"{address} cannot be reached, so the weights of `{name}` cannot be downloaded", names)
 
 
-def _without(why: str, asked: Asked) -> UserError:
-    """The two ways out where there are no weights."""
+def _no_weights(why: str, names: ParameterNames) -> UserError:
+    """The two alternatives if there are no weights."""
     return UserError(
-        f"{asked.model}: {why}; either set {asked.checkpoint} to a local file of them (.safetensors or .pth), or "
-        f"{asked.model} to {asked.instead}"
+        f"{names.model}: {why}; either set {names.checkpoint} to a local weights file (.safetensors or .pth), or "
+        f"{names.model} to {names.instead}"
     )

@@ -15,7 +15,7 @@ from stages.types import UserError
 
 
 def is_vit(model: Any) -> bool:
-    """Whether the model is one grid of patch tokens all the way, of the kind that `TimmVit` reads."""
+    """Whether the model keeps one grid of patch tokens throughout, as `TimmVit` requires."""
     grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     return grid is not None and all(
         hasattr(model, n) for n in ("blocks", "norm", "num_prefix_tokens", "forward_intermediates")
@@ -23,9 +23,9 @@ def is_vit(model: Any) -> bool:
 
 
 class TimmVit(nn.Module):
-    """Patch tokens of a block after the final norm, and its class attention where there is a class token.
+    """Patch tokens of a block after the final norm, and its class attention if there is a class token.
 
-    Tokens of a block before the last go through the same final norm, as DINO and DVT read them (DINO's
+    Tokens of an earlier block pass through the same final norm, as DINO and DVT read them (DINO's
     `get_intermediate_layers`).
     """
 
@@ -33,21 +33,19 @@ class TimmVit(nn.Module):
     spread: Tensor
 
     def __init__(self, model: nn.Module, block: int | None = None) -> None:
-        """`model`: of timm, as `check_vit` lets it pass, with its weights or before they are loaded; it is changed.
-
-        Blocks after `block` are dropped.
-        """
+        """`model`: a model of timm that `check_vit` accepts, with its weights or before they are loaded. It is changed:
+        blocks after `block` are dropped."""
         super().__init__()
         vit: Any = model
         self.block = len(vit.blocks) if block is None else block
         vit.blocks = vit.blocks[: self.block]
         self.vit = vit
         attention: Any = getattr(vit.blocks[-1], "attn", None)
-        # The class token is the first prefix token in every ViT of timm that has one.
+        # In every ViT of timm with a class token, this token is the first prefix token.
         readable = hasattr(attention, "fused_attn") and isinstance(getattr(attention, "attn_drop", None), nn.Module)
         self.heads: int = attention.num_heads if readable and getattr(vit, "cls_token", None) is not None else 0
         if self.heads:
-            attention.fused_attn = False  # the fused kernel never forms the weights
+            attention.fused_attn = False  # the fused kernel does not compute the attention weights
             attention.attn_drop.register_forward_hook(self._keep)
         self._weights: Tensor | None = None
         self.grid: tuple[int, int] = (vit.patch_embed.grid_size[0], vit.patch_embed.grid_size[1])
@@ -62,7 +60,7 @@ class TimmVit(nn.Module):
         self.eval()
 
     def _keep(self, _module: nn.Module, _inputs: Any, weights: Tensor) -> None:
-        # (B, H, P + N, P + N) after the softmax; dropout is the identity in evaluation. A copy: all else is freed.
+        # (B, H, P + N, P + N) after the softmax; dropout is the identity in evaluation. A copy, so the rest is freed.
         self._weights = weights[:, :, 0, self.prefix_tokens :].clone()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -71,7 +69,7 @@ class TimmVit(nn.Module):
         (x,) = self.vit.forward_intermediates(
             pixels, indices=[self.block - 1], norm=True, output_fmt="NLC", intermediates_only=True
         )  # (B, N, C)
-        if isinstance(self.vit.norm, nn.Identity):  # models that pool the mean have their last norm behind it
+        if isinstance(self.vit.norm, nn.Identity):  # models that pool the mean have their last norm after pooling
             x = self.vit.fc_norm(x)
         tokens = x.transpose(1, 2).reshape(len(x), -1, *self.grid)
         weights, self._weights = self._weights, None
@@ -80,7 +78,7 @@ class TimmVit(nn.Module):
 
 def check_vit(model: Any, name: str, image_side: int, block: int | None) -> None:
     """Raises:
-    UserError: the side is not a multiple of the patch, or the model has fewer blocks.
+    UserError: the side is not a multiple of the patch size, or the model has fewer blocks.
     """
     patch: int = model.feature_info[-1]["reduction"]
     if image_side % patch:

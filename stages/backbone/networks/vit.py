@@ -1,4 +1,4 @@
-"""Transformer blocks with class token, and the three networks of our own: `Hybrid`, `Plain`, `Cnn`.
+"""Transformer blocks with a class token, and the three networks of this project: `Hybrid`, `Plain`, `Cnn`.
 
 Legend: B images; S image side; h, w grid; N = h * w patches; C channels; H heads; d = C / H.
 Source: Dosovitskiy et al., ViT, ICLR 2021; LayerScale: Touvron et al., CaiT, ICCV 2021, eq. 4; mask token: Bao et al.,
@@ -18,11 +18,11 @@ from stages.backbone.config import BackboneConfig
 from stages.backbone.networks.lite0 import STACK_CHANNELS, Lite0
 
 PIXELS = (127.0, 64.0)
-"""Mean and spread by which `Plain` normalises pixels."""
+"""Mean and standard deviation with which `Plain` normalises pixels."""
 
 
 class Attention(nn.Module):
-    """Self-attention that also gives the class token's weights."""
+    """Self-attention that also returns the class token's attention weights."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1 + N, C) -> the same shape, and the class token's softmaxed weights (B, H, 1 + N)."""
+        """(B, 1 + N, C) -> the same shape, and the class token's attention weights (B, H, 1 + N) after the softmax."""
         b, n, c = x.shape
         q, k, v = (
             self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
@@ -42,7 +42,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each after a LayerNorm and scaled channel by channel."""
+    """Attention and MLP, each after a LayerNorm and scaled per channel."""
 
     def __init__(self, channels: int, heads: int, mlp_ratio: float, layer_scale: float) -> None:
         super().__init__()
@@ -86,8 +86,8 @@ class Trunk(nn.Module):
 
         Args:
             patches: (B, C, h, w).
-            masked: (B, h, w) True where the mask token stands in for the patch.
-            blocks: run the first so many; None: all.
+            masked: (B, h, w), True where the mask token replaces the patch.
+            blocks: number of blocks to run, from the first; None: all.
 
         Returns:
             Patch tokens (B, C, h, w), class token (B, C), class attention (B, H, h, w) of the last block that ran.
@@ -109,7 +109,8 @@ class Trunk(nn.Module):
 
 
 class Standardise(nn.Module):
-    """Per channel (x - mean) / spread with statistics of training images: distances weigh the channels alike."""
+    """Per channel (x - mean) / spread with statistics of training images, so that all channels weigh the same in
+    distances."""
 
     mean: Tensor
     spread: Tensor
@@ -142,10 +143,10 @@ class Cnn(nn.Module):
 
 
 class Hybrid(Cnn):
-    """The same as patch embedding of a trunk.
+    """The frozen CNN's features as the patch embedding of a trunk.
 
-    The final norm is the standardisation before the trunk: a LayerNorm behind it takes the length of a token away, and
-    the blocks start out as the identity. Measured in README.md.
+    The final norm is the standardisation before the trunk: a LayerNorm after the trunk would remove the length of a
+    token, and the blocks start as the identity. Measured in README.md.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
@@ -160,7 +161,7 @@ class Hybrid(Cnn):
 
 
 class Plain(nn.Module):
-    """A small ViT of its own."""
+    """A small ViT."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()

@@ -1,16 +1,18 @@
-"""`dino`: the student says of one view of an image what the teacher, its own running average, says of another.
+"""`dino`: the student predicts for one view of an image what the teacher, its own running average, gives for another
+view.
 
 Source: Caron et al., "Emerging properties in self-supervised vision transformers", ICCV 2021: loss eq. 1 to 3, centring
-eq. 4, head section 3.1 and appendix; details as in the authors' code. As there, the teacher is what is read afterwards.
+eq. 4, head section 3.1 and appendix; details as in the authors' code. As there, the teacher is the network that is read
+afterwards.
 Deviations:
-- views.py's; neither gradients are clipped nor is the last layer frozen at first, and the weight decay does not rise
-  (schedules of hundreds of epochs); the last layer's rows are of length 1 (as with their `norm_last_layer`);
-- the mean of the views that go through a head together is taken off its bottleneck, as a batch norm would (the
-  authors' `use_bn_in_head`, without scale). Without it, the part that all views share grew in a hundred steps until
-  each view got all prototypes alike (README.md);
-- the centre starts as the mean of the first step, not as 0.
+- Those of views.py. Gradients are not clipped, the last layer is not frozen at first, and the weight decay does not
+  rise (schedules of hundreds of epochs); the last layer's rows have length 1 (as with their `norm_last_layer`).
+- The mean of the views that pass through a head together is subtracted from its bottleneck, as a batch norm would do
+  (the authors' `use_bn_in_head`, without scale). Without it, the part that all views share grew within a hundred steps
+  until each view got all prototypes alike (README.md).
+- The centre starts as the mean of the first step, not as 0.
 
-Legend beside interface.py's: b images a step; V views of each, two of them full-sized; K prototypes.
+Legend, in addition to interface.py's: b images per step; V views of each, two of them full-size; K prototypes.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
 from stages.backbone.networks.vit import Hybrid, Plain
-from stages.backbone.objectives.interface import Draw, Objective, student_input
-from stages.backbone.objectives.views import Views, draw_views, take_views
+from stages.backbone.objectives.interface import Objective, PoolSampler, student_input
+from stages.backbone.objectives.views import Views, sample_views, select_views
 
 Batch = tuple[Tensor, Tensor]
-"""Full-sized views (b, 2, ...) and small ones (b, V - 2, ...)."""
+"""Full-size views (b, 2, ...) and small views (b, V - 2, ...)."""
 
 
 class Head(nn.Module):
@@ -50,14 +52,14 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, C) -> logits (M, K) in single precision."""
-        found = self.mlp(self.norm(x)).float()  # (M, bottleneck)
-        direction = F.normalize(found - found.mean(0), dim=-1)
+        projected = self.mlp(self.norm(x)).float()  # (M, bottleneck)
+        direction = F.normalize(projected - projected.mean(0), dim=-1)
         return F.linear(direction, F.normalize(self.prototypes.float(), dim=-1)).float()
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a network says of M views."""
+class ViewOutput:
+    """A network's output for M views."""
 
     logits: Tensor
     """(M, K)."""
@@ -66,26 +68,26 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What student and teacher say of a batch of views."""
+class ViewComparison:
+    """Outputs of student and teacher for a batch of views, and the loss between them."""
 
     loss: Tensor
     usage: Tensor
-    """Entropy of the teacher's mean answer over log K: 0 when all images get one and the same prototype."""
+    """Entropy of the teacher's mean output over log K: 0 when all images get the same prototype."""
     doubt: Tensor
-    """Mean entropy of the teacher's answers over log K: 1 when each image gets all prototypes alike."""
+    """Mean entropy of the teacher's outputs over log K: 1 when each image gets all prototypes alike."""
     targets: Tensor
-    """(2, b, K) the teacher's answers."""
-    wide: Look
-    """The student's look at the 2 b full-sized views, all first ones first."""
-    narrow: Look | None
-    """And at the small ones, if any."""
-    taught: Look
-    """The teacher's look at the full-sized views."""
+    """(2, b, K) the teacher's probabilities."""
+    full_size: ViewOutput
+    """The student's output for the 2 b full-size views, first views first."""
+    small: ViewOutput | None
+    """The student's output for the small views; None without small views."""
+    teacher: ViewOutput
+    """The teacher's output for the full-size views."""
 
 
 class Dino(Objective):
-    """Student and teacher: encoder and head each."""
+    """Student and teacher, each with encoder and head."""
 
     CROPS_AN_ITEM = 2
     KEEP_BEST = False
@@ -108,64 +110,66 @@ class Dino(Objective):
         return Head(self.channels, self.config.dino.hidden, self.config.dino.bottleneck, prototypes)
 
     @classmethod
-    def drawing(cls, network: Hybrid | Plain, config: BackboneConfig) -> Draw:
-        seen = student_input(network)
-        return lambda images, count, seed: draw_views(images, count, config, seen, seed)
+    def pool_sampler(cls, network: Hybrid | Plain, config: BackboneConfig) -> PoolSampler:
+        to_tensors = student_input(network)
+        return lambda images, count, seed: sample_views(images, count, config, to_tensors, seed)
 
     def batch(self, pool: Views, index: Tensor, generator: torch.Generator) -> Batch:
-        return take_views(pool, index, self.config.dino.local_views, generator)
+        return select_views(pool, index, self.config.dino.local_views, generator)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss`: log K is what a student without any idea pays; `usage`, `doubt` (`Compared`) tell collapse."""
-        found = self.compare(batch)
-        return {"loss": found.loss, "usage": found.usage, "doubt": found.doubt}
+        """`loss`: log K is the loss of a student that has learned nothing; `usage` and `doubt` (`ViewComparison`) show
+        collapse."""
+        comparison = self.compare(batch)
+        return {"loss": comparison.loss, "usage": comparison.usage, "doubt": comparison.doubt}
 
-    def compare(self, batch: Batch) -> Compared:
-        """The loss between views, and what else the other objectives need."""
-        wide, narrow = (_view_first(part) for part in batch)
+    def compare(self, batch: Batch) -> ViewComparison:
+        """The loss between views, and the outputs that derived objectives need."""
+        full_views, small_views = (_view_first(part) for part in batch)
         images = len(batch[0])
         with torch.no_grad():
-            taught = self.look(self.teacher, wide)
-            logits = taught.logits.unflatten(0, (2, images))  # (2, b, K)
-            targets = self.answers(logits, self.centre)
+            teacher = self.encode(self.teacher, full_views)
+            logits = teacher.logits.unflatten(0, (2, images))  # (2, b, K)
+            targets = self.teacher_probabilities(logits, self.centre)
             most = math.log(targets.shape[-1])
             usage = torch.special.entr(targets.mean((0, 1))).sum() / most
             doubt = torch.special.entr(targets).sum(-1).mean() / most
         self.means["centre"] = logits.mean((0, 1))
-        seen = self.look(self.student, wide)
-        small = self.look(self.student, narrow) if len(narrow) else None
-        said = torch.cat([seen.logits, *([small.logits] if small else [])]).unflatten(0, (-1, images))  # (V, b, K)
-        return Compared(self.across(said, targets), usage, doubt, targets, seen, small, taught)
+        full = self.encode(self.student, full_views)
+        small = self.encode(self.student, small_views) if len(small_views) else None
+        own = torch.cat([full.logits, *([small.logits] if small else [])]).unflatten(0, (-1, images))  # (V, b, K)
+        return ViewComparison(self.cross_view_loss(own, targets), usage, doubt, targets, full, small, teacher)
 
-    def look(self, side: Any, inputs: Tensor) -> Look:
-        """Views (M, ...) through `student` or `teacher`."""
-        states = side["encoder"].states(inputs)
-        return Look(side["head"](states[-1][:, 0]), states)
+    def encode(self, modules: Any, inputs: Tensor) -> ViewOutput:
+        """Views (M, ...) through the modules of `student` or `teacher`."""
+        states = modules["encoder"].states(inputs)
+        return ViewOutput(modules["head"](states[-1][:, 0]), states)
 
-    def answers(self, logits: Tensor, centre: Tensor) -> Tensor:
-        """The teacher's logits (..., K) centred (eq. 4), sharpened, as probabilities."""
+    def teacher_probabilities(self, logits: Tensor, centre: Tensor) -> Tensor:
+        """The teacher's logits (..., K), centred (eq. 4) and sharpened, as probabilities."""
         return ((logits - centre) / self.temperature()).softmax(-1)
 
-    def across(self, said: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of the student's (V, b, K) to the teacher's (2, b, K) over pairs of different views."""
-        log = (said / self.config.dino.student_temperature).log_softmax(-1)
-        pairs = -(targets[:, None] * log).sum(-1).mean(-1)  # (2, V)
+    def cross_view_loss(self, student_logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of the student's logits (V, b, K) to the teacher's probabilities (2, b, K), over pairs of
+        different views."""
+        log_probabilities = (student_logits / self.config.dino.student_temperature).log_softmax(-1)
+        pairs = -(targets[:, None] * log_probabilities).sum(-1).mean(-1)  # (2, V)
         return (pairs.sum() - pairs.trace()) / (pairs.numel() - 2)
 
     def temperature(self) -> float:
-        """The teacher's at this step."""
+        """The teacher's temperature at this step."""
         own, rising = self.config.dino, self.config.dino.temperature_warmup * self.config.steps
-        through = min(1.0, int(self.done) / rising) if rising else 1.0
-        return own.first_temperature + through * (own.teacher_temperature - own.first_temperature)
+        fraction = min(1.0, int(self.done) / rising) if rising else 1.0
+        return own.first_temperature + fraction * (own.teacher_temperature - own.first_temperature)
 
     def momentum(self) -> float:
-        """The teacher's at this step."""
-        through = min(1.0, int(self.done) / max(1, self.config.steps))
-        return 1 - (1 - self.config.dino.momentum) * (1 + math.cos(math.pi * through)) / 2
+        """The teacher's momentum at this step."""
+        fraction = min(1.0, int(self.done) / max(1, self.config.steps))
+        return 1 - (1 - self.config.dino.momentum) * (1 + math.cos(math.pi * fraction)) / 2
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Teacher and centres follow."""
+        """Update teacher and centres."""
         share = 1 - self.momentum()
         for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             old.lerp_(new, share)
@@ -175,10 +179,10 @@ class Dino(Objective):
         self.done += 1
 
     def finish(self) -> None:
-        """The network takes the teacher's weights."""
+        """Copy the teacher's weights into the network."""
         self.encoder.load_state_dict(self.teacher["encoder"].state_dict())
 
 
 def _view_first(views: Tensor) -> Tensor:
-    """(b, v, ...) -> (v * b, ...), all first views first."""
+    """(b, v, ...) -> (v * b, ...), first views first."""
     return views.transpose(0, 1).flatten(0, 1)

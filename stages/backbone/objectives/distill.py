@@ -1,13 +1,13 @@
-"""In-domain distillation: patch tokens predict the teacher's deeper features, the class token their mean.
+"""`distill`: patch tokens predict the teacher's deeper features, and the class token predicts their mean.
 
-A masked crop goes in; the targets are a frozen CNN's features of the whole crop at stride 32, standardised. So a masked
-token must be filled in from its surroundings, and the class token must look where the content is.
+The input is a masked crop; the targets are a frozen CNN's standardised features of the whole crop at stride 32. So a
+masked token must be filled in from its surroundings, and the class token must attend to where the content is.
 
 Deviations from masked image modelling (BEiT; MaskDistill, Peng et al., 2022): the loss covers visible and masked cells,
-because the visible ones give twice the signal in a hundred steps; the targets are four tokens wide (stride 32 over 16),
-so predictions are averaged over a cell.
+because visible cells give twice the signal in a hundred steps; a target is several tokens wide (stride 32), so
+predictions are averaged over a cell.
 
-Legend beside interface.py's: g = s / 32 the teacher's grid; D its channels.
+Legend, in addition to interface.py's: g = s / 32 the teacher's grid; D its channels.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.networks.crops import Seen, draw_crops, draw_mask
+from stages.backbone.networks.crops import CropToTensors, sample_crops, sample_mask
 from stages.backbone.networks.lite0 import imagenet
 from stages.backbone.networks.vit import Hybrid, Plain
-from stages.backbone.objectives.interface import Draw, Objective, student_input
+from stages.backbone.objectives.interface import Objective, PoolSampler, student_input
 from stages.backbone.objectives.teachers import DEEP_STRIDE, teacher_for
 from stages.types import Rows
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Inputs (B, ...) as in `Taught`, deep (B, D, g, g), mask (B, h, w)."""
+"""Inputs (B, ...) as in `TeacherPool`, deep (B, D, g, g), mask (B, h, w)."""
 
 
 @dataclass(frozen=True)
-class Taught:
+class TeacherPool:
     """Crops with the teacher's features."""
 
     inputs: Tensor
@@ -52,7 +52,7 @@ class Distillation(Objective):
     class_mean: Tensor
     class_spread: Tensor
 
-    def __init__(self, network: Hybrid | Plain, pool: Taught, config: BackboneConfig) -> None:
+    def __init__(self, network: Hybrid | Plain, pool: TeacherPool, config: BackboneConfig) -> None:
         super().__init__(network, pool, config)
         wanted = pool.deep.shape[1]
         self.patch_norm, self.class_norm = nn.LayerNorm(self.channels), nn.LayerNorm(self.channels)
@@ -64,21 +64,21 @@ class Distillation(Objective):
             self.register_buffer(f"{name}_spread", value.std(over, unbiased=False).clamp_min(1e-3))
 
     @classmethod
-    def drawing(cls, network: Hybrid | Plain, config: BackboneConfig) -> Draw:
-        seen = _seen(network, config)
+    def pool_sampler(cls, network: Hybrid | Plain, config: BackboneConfig) -> PoolSampler:
+        to_tensors = _to_tensors(network, config)
 
-        def draw(images: Rows, count: int, seed: int) -> Taught:
-            return Taught(*draw_crops(images, count, config.crop_side, config.crop_scale, seen, seed))
+        def sample(images: Rows, count: int, seed: int) -> TeacherPool:
+            return TeacherPool(*sample_crops(images, count, config.crop_side, config.crop_scale, to_tensors, seed))
 
-        return draw
+        return sample
 
-    def batch(self, pool: Taught, index: Tensor, generator: torch.Generator) -> Batch:
+    def batch(self, pool: TeacherPool, index: Tensor, generator: torch.Generator) -> Batch:
         cells, scale = self.config.crop_side // DEEP_STRIDE, DEEP_STRIDE // self.config.patch
-        masked = draw_mask(len(index), cells, self.config.mask_fraction, scale, generator)
+        masked = sample_mask(len(index), cells, self.config.mask_fraction, scale, generator)
         return pool.inputs[index], pool.deep[index], masked
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean squared errors of standardised targets: 1 is what a constant gets."""
+        """Mean squared errors of standardised targets: 1 is the loss of a constant."""
         inputs, deep, masked = batch
         tokens, class_token = self.encoder(inputs, masked)
         deep = deep.float()
@@ -91,14 +91,14 @@ class Distillation(Objective):
         return {"loss": patch + self.config.class_weight * whole, "patch": patch, "class": whole}
 
 
-def _seen(network: Hybrid | Plain, config: BackboneConfig) -> Seen:
-    """The student's input and the teacher's features; Lite0 is both at once for `hybrid`."""
+def _to_tensors(network: Hybrid | Plain, config: BackboneConfig) -> CropToTensors:
+    """The student's input and the teacher's features; for `hybrid` with teacher `lite0` one network gives both."""
     if config.teacher == "lite0" and isinstance(network, Hybrid):
         both = imagenet(config.patch, deep=True)
-        return lambda crop, _: tuple(found.half() for found in both(crop))
-    own, teacher = student_input(network), teacher_for(config)
+        return lambda crop, _: tuple(features.half() for features in both(crop))
+    student_tensors, teacher = student_input(network), teacher_for(config)
 
-    def seen(crop: Tensor, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        return *own(crop, rng), teacher(crop).half()
+    def to_tensors(crop: Tensor, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        return *student_tensors(crop, rng), teacher(crop).half()
 
-    return seen
+    return to_tensors

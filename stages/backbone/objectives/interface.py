@@ -1,6 +1,6 @@
-"""What every pretraining objective is: a task for `stages.training.fit`, with the pool of crops that it reads.
+"""The base of all pretraining objectives: a task for `stages.training.fit`, with the pool of crops that it reads.
 
-Legend, here and in the objectives: B crops a step; s crop side; h, w the student's grid; N = h * w; C its channels.
+Legend, here and in the objectives: B crops per step; s crop side; h, w the student's grid; N = h * w; C its channels.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.networks.crops import Seen
+from stages.backbone.networks.crops import CropToTensors
 from stages.backbone.networks.vit import Hybrid, Plain
 from stages.training import Task, warmup_cosine
 from stages.types import Rows
 
 WARM_UP = 0.1
 
-Draw = Callable[[Rows, int, int], Any]
+PoolSampler = Callable[[Rows, int, int], Any]
 """(images, crops, seed) -> the objective's pool."""
 
 
 class Encoder(nn.Module):
-    """The part of a network that learns: the trunk, and for `plain` the patch embedding.
+    """The part of a network that is trained: the trunk, and for `plain` the patch embedding.
 
     Its input is what pools hold: the frozen CNN's stack (B, C, h, w) for `hybrid`, pixels (B, 3, s, s) for `plain`.
     """
@@ -38,12 +38,13 @@ class Encoder(nn.Module):
         self.scaling = (127.0, 64.0) if isinstance(network, Plain) else (0.0, 1.0)
 
     def patches(self, inputs: Tensor) -> Tensor:
-        """Inputs -> (B, C, h, w), before position and blocks."""
-        found: Tensor = self.embed((inputs.float() - self.scaling[0]) / self.scaling[1])
-        return found
+        """Inputs -> (B, C, h, w), before position embedding and blocks."""
+        patches: Tensor = self.embed((inputs.float() - self.scaling[0]) / self.scaling[1])
+        return patches
 
     def forward(self, inputs: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Inputs, and (B, h, w) True where the mask token stands -> tokens (B, C, h, w), class token (B, C)."""
+        """Inputs -> tokens (B, C, h, w), class token (B, C). `masked` (B, h, w) is True where the mask token replaces
+        the patch."""
         tokens, class_token, _ = self.trunk(self.patches(inputs), masked)
         return tokens, class_token
 
@@ -53,15 +54,17 @@ class Encoder(nn.Module):
 
 
 class Objective(Task):
-    """Trains the encoder with heads that are thrown away afterwards. Subclass it, and name the class in registry.py."""
+    """Trains the encoder with heads that are discarded afterwards. Subclass it, and name the class in registry.py."""
 
     CROPS_AN_ITEM: ClassVar[int] = 1
-    """Crops of full size that an item of the pool puts into a step."""
+    """Full-size crops that one item of the pool contributes to a step."""
     KEEP_BEST: ClassVar[bool] = True
-    """Keep the weights of the lowest validation loss; False: the last, where losses do not compare over epochs."""
+    """Keep the weights of the lowest validation loss; False: keep the last, where losses cannot be compared over
+    epochs."""
 
     def __init__(self, network: Hybrid | Plain, pool: Any, config: BackboneConfig) -> None:
-        """`pool`: the training pool, for statistics and shapes; heads are drawn from torch's default generator."""
+        """`pool`: the training pool, for statistics and shapes. Heads are initialised from torch's default
+        generator."""
         super().__init__()
         self.config = config
         self.encoder = Encoder(network)
@@ -69,18 +72,18 @@ class Objective(Task):
 
     @classmethod
     @abstractmethod
-    def drawing(cls, network: Hybrid | Plain, config: BackboneConfig) -> Draw:
-        """How pools are drawn; frozen teachers are loaded here, once."""
+    def pool_sampler(cls, network: Hybrid | Plain, config: BackboneConfig) -> PoolSampler:
+        """The function that samples pools; frozen teachers are loaded here, once."""
 
     @abstractmethod
     def batch(self, pool: Any, index: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What `loss` takes, of the pool's items `index`."""
+        """The argument of `loss` for the pool's items `index`."""
 
     def finish(self) -> None:
-        """After training, before the network is read."""
+        """Called after training, before the network is read."""
 
     def optimizer(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """AdamW, decay on matrices alone; warm-up, then cosine to zero over the configured steps."""
+        """AdamW, with weight decay on matrices alone; warm-up, then a cosine to zero over the configured steps."""
         steps = self.config.steps  # the last epoch may be a short one
         weights = [p for p in self.parameters() if p.requires_grad]
         groups = [
@@ -91,12 +94,12 @@ class Objective(Task):
         return optimizer, warmup_cosine(optimizer, steps, max(1, round(WARM_UP * steps)))
 
 
-def student_input(network: Hybrid | Plain) -> Seen:
-    """What a pool keeps of a crop for the encoder: uint8 pixels (plain) or the CNN's stack in float16 (hybrid)."""
+def student_input(network: Hybrid | Plain) -> CropToTensors:
+    """What a pool stores of a crop for the encoder: uint8 pixels (plain) or the CNN's stack in float16 (hybrid)."""
 
-    def seen(crop: Tensor, _: np.random.Generator) -> tuple[Tensor, ...]:
+    def to_tensors(crop: Tensor, _: np.random.Generator) -> tuple[Tensor, ...]:
         if isinstance(network, Plain):
             return (crop.to(torch.uint8),)
         return (network.cnn(crop)[0].half(),)
 
-    return seen
+    return to_tensors

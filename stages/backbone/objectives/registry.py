@@ -1,4 +1,4 @@
-"""The objectives by name: one line each."""
+"""The objectives by name."""
 
 from __future__ import annotations
 

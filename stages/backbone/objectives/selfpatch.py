@@ -1,14 +1,15 @@
-"""`selfpatch`: as `dino`, and each patch says what the teacher says of its most similar neighbours.
+"""`selfpatch`: as `dino`, and each patch predicts what the teacher gives for its most similar neighbours.
 
 Source: Yun et al., "Patch-level representation learning for self-supervised vision transformers", CVPR 2022, section 3;
 details as in the authors' code: the teacher's patches choose among their 3 x 3 neighbours by cosine similarity, class
-attention (Touvron et al., CaiT, ICCV 2021) aggregates the chosen, and the student's own patch must match. Deviations:
-- the trunk keeps its class token, whose attention is read later, where the authors drop it: for the view as a whole the
-  aggregation starts from its query plus that token. For neighbours it starts from the query alone, as theirs;
-- neighbours end at the image's border, where theirs go on at the opposite one;
-- the patches' loss is of the full-sized views alone: the teacher need not see the small ones.
+attention (Touvron et al., CaiT, ICCV 2021) aggregates the chosen neighbours, and the student's own patch must match.
+Deviations:
+- The trunk keeps its class token, whose attention is read later; the authors drop it. For the view as a whole, the
+  aggregation starts from its query plus that token. For neighbours it starts from the query alone, as theirs does.
+- Neighbours end at the image's border; theirs wrap around to the opposite border.
+- The patches' loss covers only full-size views, so that the teacher need not see the small views.
 
-Legend beside dino.py's: M views; Q queries; m patches around each; k neighbours; P the patches' prototypes.
+Legend, in addition to dino.py's: M views; Q queries; m patches around each; k neighbours; P the patches' prototypes.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
 from stages.backbone.networks.vit import Hybrid, Plain
-from stages.backbone.objectives.dino import Batch, Dino, Look
+from stages.backbone.objectives.dino import Batch, Dino, ViewOutput
 from stages.backbone.objectives.views import Views
 
-AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+NEIGHBOUR_STEPS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 
 
 class Aggregation(nn.Module):
@@ -35,13 +36,14 @@ class Aggregation(nn.Module):
         self.query = nn.Parameter(0.02 * torch.randn(channels))
         self.blocks = nn.ModuleList(_Block(channels, config) for _ in range(config.selfpatch.blocks))
 
-    def forward(self, around: Tensor, allowed: Tensor | None = None, start: Tensor | None = None) -> Tensor:
-        """Summaries (Q, C) of patches (Q, m, C), without those not `allowed` (Q, m); `start` (Q, C) joins the query."""
-        x = self.query.expand(len(around), -1)
+    def forward(self, neighbours: Tensor, allowed: Tensor | None = None, start: Tensor | None = None) -> Tensor:
+        """Summaries (Q, C) of patches (Q, m, C), without patches that are not `allowed` (Q, m); `start` (Q, C) is added
+        to the query."""
+        x = self.query.expand(len(neighbours), -1)
         if start is not None:
             x = x + start
         for block in self.blocks:
-            x = block(x, around, allowed)
+            x = block(x, neighbours, allowed)
         return x
 
 
@@ -53,17 +55,17 @@ class _Block(nn.Module):
         self.attention = nn.MultiheadAttention(channels, config.heads, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
 
-    def forward(self, x: Tensor, around: Tensor, allowed: Tensor | None) -> Tensor:
-        keys = self.norm1(torch.cat([x[:, None], around], dim=1))  # (Q, 1 + m, C)
-        hidden = None if allowed is None else F.pad(~allowed, (1, 0))  # (Q, 1 + m); the query sees itself
-        mixed, _ = self.attention(keys[:, :1], keys, keys, key_padding_mask=hidden, need_weights=False)
+    def forward(self, x: Tensor, neighbours: Tensor, allowed: Tensor | None) -> Tensor:
+        keys = self.norm1(torch.cat([x[:, None], neighbours], dim=1))  # (Q, 1 + m, C)
+        ignored = None if allowed is None else F.pad(~allowed, (1, 0))  # (Q, 1 + m); the query sees itself
+        mixed, _ = self.attention(keys[:, :1], keys, keys, key_padding_mask=ignored, need_weights=False)
         x = x + mixed[:, 0]
         return x + self.mlp(self.norm2(x))
 
 
-def neighbours(tokens: Tensor, grid: tuple[int, int], count: int) -> tuple[Tensor, Tensor]:
-    """Of each of the patches (M, N, C): its `count` most similar neighbours (M, N, k, C), and which there are."""
-    index, inside = _around(grid, tokens.device)  # (N, 8) each
+def similar_neighbours(tokens: Tensor, grid: tuple[int, int], count: int) -> tuple[Tensor, Tensor]:
+    """For each of the patches (M, N, C): its `count` most similar neighbours (M, N, k, C), and which of them exist."""
+    index, inside = _neighbour_index(grid, tokens.device)  # (N, 8) each
     unit = F.normalize(tokens.float(), dim=-1)
     likeness = (unit[:, :, None] * unit[:, index]).sum(-1)  # (M, N, 8)
     best = likeness.masked_fill(~inside, -torch.inf).topk(count, dim=-1).indices  # (M, N, k)
@@ -72,10 +74,10 @@ def neighbours(tokens: Tensor, grid: tuple[int, int], count: int) -> tuple[Tenso
     return tokens[views, places], inside.expand_as(likeness).gather(-1, best)
 
 
-def _around(grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+def _neighbour_index(grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
     h, w = grid
     y, x = (torch.arange(size, device=device) for size in grid)
-    steps = torch.tensor(AROUND, device=device)
+    steps = torch.tensor(NEIGHBOUR_STEPS, device=device)
     rows, columns = y[:, None, None] + steps[:, 0], x[None, :, None] + steps[:, 1]  # (h, 1, 8), (1, w, 8)
     inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
     index = rows.clamp(0, h - 1) * w + columns.clamp(0, w - 1)
@@ -98,26 +100,27 @@ class Selfpatch(Dino):
             "patch_head": self.new_head(config.selfpatch.prototypes),
         }
 
-    def look(self, side: Any, inputs: Tensor) -> Look:
-        states = side["encoder"].states(inputs)
-        summary = side["aggregation"](states[-1][:, 1:], start=states[-1][:, 0])  # (M, C)
-        return Look(side["head"](summary), states)
+    def encode(self, modules: Any, inputs: Tensor) -> ViewOutput:
+        states = modules["encoder"].states(inputs)
+        summary = modules["aggregation"](states[-1][:, 1:], start=states[-1][:, 0])  # (M, C)
+        return ViewOutput(modules["head"](summary), states)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        found = self.compare(batch)
-        patch = self.patch_loss(found.wide.states[-1][:, 1:], found.taught.states[-1][:, 1:])
-        loss = found.loss + self.config.selfpatch.weight * patch
-        return {"loss": loss, "class": found.loss, "patch": patch, "usage": found.usage, "doubt": found.doubt}
+        comparison = self.compare(batch)
+        patch = self.patch_loss(comparison.full_size.states[-1][:, 1:], comparison.teacher.states[-1][:, 1:])
+        loss = comparison.loss + self.config.selfpatch.weight * patch
+        spread = {"usage": comparison.usage, "doubt": comparison.doubt}
+        return {"loss": loss, "class": comparison.loss, "patch": patch, **spread}
 
-    def patch_loss(self, own: Tensor, taught: Tensor) -> Tensor:
+    def patch_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean cross-entropy of the student's patches (M, N, C) to the teacher's summaries of their neighbours."""
-        side: Any = self.teacher
-        width = round(taught.shape[1] ** 0.5)  # crops are square
+        teacher_modules: Any = self.teacher
+        width = round(teacher.shape[1] ** 0.5)  # crops are square
         with torch.no_grad():
-            around, there = neighbours(taught, (width, width), self.config.selfpatch.neighbours)
-            summary = side["aggregation"](around.flatten(0, 1), there.flatten(0, 1))  # (M * N, C)
-            logits = side["patch_head"](summary)  # (M * N, P)
-            targets = self.answers(logits, self.patch_centre)
+            near, present = similar_neighbours(teacher, (width, width), self.config.selfpatch.neighbours)
+            summary = teacher_modules["aggregation"](near.flatten(0, 1), present.flatten(0, 1))  # (M * N, C)
+            logits = teacher_modules["patch_head"](summary)  # (M * N, P)
+            targets = self.teacher_probabilities(logits, self.patch_centre)
         self.means["patch_centre"] = logits.mean(0)
-        said = self.student["patch_head"](own.flatten(0, 1)) / self.config.dino.student_temperature
-        return -(targets * said.log_softmax(-1)).sum(-1).mean()
+        student_logits = self.student["patch_head"](student.flatten(0, 1)) / self.config.dino.student_temperature
+        return -(targets * student_logits.log_softmax(-1)).sum(-1).mean()

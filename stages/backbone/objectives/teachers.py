@@ -1,4 +1,4 @@
-"""Frozen CNNs of which `distill` predicts the features: EfficientNet-Lite0 to 2, or any CNN of timm."""
+"""Frozen CNNs whose features `distill` predicts: EfficientNet-Lite0 to 2, or any CNN of timm."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from stages.backbone.config import TIMM, BackboneConfig
 from stages.backbone.networks.lite0 import Lite0, imagenet
-from stages.backbone.networks.timm_models import Asked, create_pretrained
+from stages.backbone.networks.timm_models import ParameterNames, create_pretrained
 from stages.types import UserError
 
 DEEP_STRIDE = 32
-ASKED = Asked("backbone.teacher", "backbone.teacher_checkpoint", "`lite0`, whose weights are installed")
+ASKED = ParameterNames("backbone.teacher", "backbone.teacher_checkpoint", "`lite0`, whose weights are installed")
 
 Teacher = Callable[[Tensor], Tensor]
 """(B, 3, s, s) pixels in [0, 255] -> (B, D, s/32, s/32)."""
@@ -25,7 +25,8 @@ def teacher_for(config: BackboneConfig) -> Teacher:
     """The teacher with its weights.
 
     Raises:
-        UserError: no such network or none with features at stride 32, weights out of reach or of another network.
+        UserError: the network does not exist or has no features at stride 32; the weights are missing or of another
+            network.
     """
     if not config.teacher.startswith(TIMM):
         return partial(_last_level, imagenet(config.patch, True, config.teacher))
@@ -41,10 +42,10 @@ def _last_level(network: Lite0, crops: Tensor) -> Tensor:
 
 
 def _last_map(network: Any, crops: Tensor) -> Tensor:
-    """What timm calls a network's features, of pixels standardised as it was trained."""
+    """timm's features of a network (`forward_features`), for pixels normalised as in its training."""
     mean, spread = (255.0 * torch.tensor(network.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
-    found: Tensor = network.forward_features((crops - mean) / spread)
-    return found
+    features: Tensor = network.forward_features((crops - mean) / spread)
+    return features
 
 
 def _check(name: str, side: int, network: nn.Module) -> None:

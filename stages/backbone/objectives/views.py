@@ -1,11 +1,11 @@
-"""Views of images: several crops of each, full-sized and small, drawn and altered once (multi-crop).
+"""Views of images: several crops of each image, full-size and small, sampled and augmented once (multi-crop).
 
 Source: Caron et al., "Emerging properties in self-supervised vision transformers" (DINO), ICCV 2021, section 3.1, and
 the authors' code; multi-crop: Caron et al., SwAV, NeurIPS 2020. Deviations:
-- views are drawn once (see `pretrain`); a step takes two full-sized ones and some small ones of an image, at random;
-- no hue, saturation, greyscale or solarisation: images of inspection are often grey, and their tones carry meaning.
+- Views are sampled once (see `pretrain`); a step takes two full-size and some small views of an image, at random.
+- No hue, saturation, greyscale or solarisation: images of inspection are often grey, and their tones carry meaning.
 
-Legend: n images; G full-sized and L small crops of each; b images a step.
+Legend: n images; G full-size and L small crops of each; b images per step.
 """
 
 from __future__ import annotations
@@ -18,45 +18,47 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from stages.backbone.config import BackboneConfig
-from stages.backbone.networks.crops import Seen, draw_crop, turns
+from stages.backbone.networks.crops import CropToTensors, image_order, sample_crop
 from stages.backbone.objectives.config import DinoConfig
 from stages.torch_setup import one_thread
 from stages.types import Rows
 
 BLUR = (0.1, 2.0)
-"""Standard deviation of a blur in pixels, drawn evenly (the authors')."""
+"""Range of the standard deviation of a blur in pixels, sampled uniformly (the authors')."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """What the encoder reads of each image's crops."""
+    """The encoder's inputs for each image's crops."""
 
-    wide: Tensor
-    """(n, G, ...): full-sized crops."""
-    narrow: Tensor
-    """(n, L, ...): small ones; L may be 0."""
+    full_size: Tensor
+    """(n, G, ...): full-size crops."""
+    small: Tensor
+    """(n, L, ...): small crops; L may be 0."""
 
     def __len__(self) -> int:
-        return len(self.wide)
+        return len(self.full_size)
 
 
-def draw_views(images: Rows, crops: int, config: BackboneConfig, seen: Seen, seed: int) -> Views:
+def sample_views(images: Rows, crops: int, config: BackboneConfig, to_tensors: CropToTensors, seed: int) -> Views:
     """Views of `crops` / G images, at least one, each image in turn."""
     views, rng = config.dino, np.random.default_rng(seed)
-    wide = (views.global_views, config.crop_side, (config.crop_scale, 1.0))
-    narrow = (views.local_pool if views.local_views else 0, views.local_side, (views.local_scale, config.crop_scale))
-    kept: tuple[list[Tensor], list[Tensor]] = ([], [])
+    full_size = (views.global_views, config.crop_side, (config.crop_scale, 1.0))
+    small = (views.local_pool if views.local_views else 0, views.local_side, (views.local_scale, config.crop_scale))
+    pools: tuple[list[Tensor], list[Tensor]] = ([], [])
     with torch.no_grad(), one_thread():
-        for index in turns(max(1, crops // views.global_views), len(images), rng):
+        for index in image_order(max(1, crops // views.global_views), len(images), rng):
             image = images[int(index)]
-            for place, (count, side, area) in zip(kept, (wide, narrow), strict=True):
-                found = [seen(altered(draw_crop(image, side, area, rng), views, rng), rng)[0] for _ in range(count)]
-                place.append(torch.cat(found) if found else torch.empty(0))
-    return Views(torch.stack(kept[0]), torch.stack(kept[1]))
+            for pool, (count, side, area) in zip(pools, (full_size, small), strict=True):
+                crops_of_image = [
+                    to_tensors(augment(sample_crop(image, side, area, rng), views, rng), rng)[0] for _ in range(count)
+                ]
+                pool.append(torch.cat(crops_of_image) if crops_of_image else torch.empty(0))
+    return Views(torch.stack(pools[0]), torch.stack(pools[1]))
 
 
-def altered(crop: Tensor, config: DinoConfig, rng: np.random.Generator) -> Tensor:
-    """(1, 3, s, s) in [0, 255], whole numbers: mirrored by half a chance, brightness, contrast, blur."""
+def augment(crop: Tensor, config: DinoConfig, rng: np.random.Generator) -> Tensor:
+    """(1, 3, s, s) whole numbers in [0, 255]: mirrored with probability one half, brightness, contrast, blur."""
     pixels = crop.flip(-1) if rng.random() < 0.5 else crop
     brightness, contrast = rng.uniform(1 - config.jitter, 1 + config.jitter, 2)
     pixels = brightness * pixels
@@ -67,11 +69,12 @@ def altered(crop: Tensor, config: DinoConfig, rng: np.random.Generator) -> Tenso
     return pixels.clamp(0, 255).round()
 
 
-def take_views(pool: Views, index: Tensor, small: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Of the images `index` (b,), drawn anew: two full-sized views (b, 2, ...) and `small` ones (b, small, ...)."""
+def select_views(pool: Views, index: Tensor, small: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A random choice for the images `index` (b,): two full-size views (b, 2, ...) and `small` small views (b, small,
+    ...)."""
 
-    def some(store: Tensor, count: int) -> Tensor:
-        order = torch.rand((len(index), store.shape[1]), generator=generator).argsort(dim=1)[:, :count]
-        return store[index[:, None], order]
+    def pick(views: Tensor, count: int) -> Tensor:
+        order = torch.rand((len(index), views.shape[1]), generator=generator).argsort(dim=1)[:, :count]
+        return views[index[:, None], order]
 
-    return some(pool.wide, 2), some(pool.narrow, small)
+    return pick(pool.full_size, 2), pick(pool.small, small)

@@ -1,1 +1,1 @@
-"""DVT step 1: splits the tokens of one image into what the image shows and what depends on the position."""
+"""DVT step 1: splits the tokens of one image into content and an artifact that depends on the position."""

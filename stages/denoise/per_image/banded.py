@@ -1,11 +1,11 @@
-"""Banded Cholesky for the node grid, in blocks of two node rows, so that all the work is matrix products.
+"""Banded Cholesky for the node grid, in blocks of two node rows, so that all work is in matrix products.
 
 A couples nodes at most two rows apart, so in blocks of m = 2 nx unknowns it is block tridiagonal, A = K K^T with
 
     K_t K_t^T = A_tt - M_t M_t^T,    M_t = A_(t, t-1) K_(t-1)^-T.
 
 Measured on one core against LAPACK's band routines (75 x 75 nodes, 1,753 right-hand sides): 0.26 s against 1.01 s,
-because those solve one right-hand side after the other.
+because LAPACK solves one right-hand side after the other.
 Legend: T blocks of m unknowns; N' = T * m, the N unknowns padded by identity rows; K right-hand sides.
 """
 
@@ -32,29 +32,29 @@ class Layout:
     """N."""
 
     @classmethod
-    def of(cls, nodes: tuple[int, int]) -> Layout:
+    def for_nodes(cls, nodes: tuple[int, int]) -> Layout:
         return cls(blocks=(nodes[0] + 1) // 2, size=2 * nodes[1], unknowns=nodes[0] * nodes[1])
 
     def places(self, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Flat places of entries in an array (2, T, m, m) of diagonal blocks and of blocks left of them.
+        """Flat indices of entries in an array (2, T, m, m) of diagonal blocks and of blocks left of them.
 
-        Entries right of the diagonal block get the place after the last: the lower half says it all.
+        Entries right of the diagonal block get the index after the last one: the lower half of the matrix suffices.
         """
         rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
         m = self.size
         block = rows // m
-        apart = block - columns // m
-        place = ((apart * self.blocks + block) * m + rows % m) * m + columns % m
-        return np.where(apart < 0, 2 * self.blocks * m * m, place)
+        offset = block - columns // m
+        place = ((offset * self.blocks + block) * m + rows % m) * m + columns % m
+        return np.where(offset < 0, 2 * self.blocks * m * m, place)
 
     def assemble(self, places: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(2, T, m, m): entries at the same place add up."""
+        """(2, T, m, m): entries at the same index are added up."""
         total = 2 * self.blocks * self.size**2
         flat = np.bincount(places.ravel(), values.ravel(), minlength=total + 1)[:total].astype(np.float64, copy=False)
         return flat.reshape(2, self.blocks, self.size, self.size)
 
     def pad_diagonal(self, band: Array) -> None:
-        """Give the padding a unit diagonal, in place."""
+        """Set the diagonal of the padding to one, in place."""
         for unknown in range(self.size - (self.padded - self.unknowns), self.size):
             band[0, -1, unknown, unknown] = 1.0
 
@@ -102,7 +102,7 @@ def factorise(band: Array) -> Factor:
     """Factor a band (2, T, m, m) as assembled.
 
     Raises:
-        numpy.linalg.LinAlgError: it is not positive definite.
+        numpy.linalg.LinAlgError: the matrix is not positive definite.
     """
     diagonal, below = band
     inverse, left = np.empty_like(diagonal), np.zeros_like(below)

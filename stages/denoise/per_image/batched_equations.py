@@ -1,7 +1,7 @@
 """The normal equations of several images at once, as in `normal_equations` but dense, in PyTorch. See `batched`.
 
-Legend: B images, V views, h x w grid, P = h * w positions, C channels, ny x nx nodes, N = ny * nx. All is float64 but
-the tokens.
+Legend: B images, V views, h x w grid, P = h * w positions, C channels, ny x nx nodes, N = ny * nx. All arrays are
+float64 except the tokens.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from stages.denoise.per_image.views import patch_centres
 from stages.types import batches
 
 CHUNK = 2**26
-"""Bytes of an image's tokens, spread to the nodes of one axis, that are worked on at once."""
+"""Bytes of an image's tokens, spread to the nodes of one axis, that are processed at once."""
 Band = Mapping[int, Tensor]
 """Diagonals of symmetric matrices: offset d >= 0 -> (B or 1, N - d) entries (n + d, n)."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """The tokens of B images, and which nodes they see."""
+    """The tokens of B images, and the nodes that they see."""
 
     tokens: Tensor
     """(B, V, h, w, C) float32 or float64."""
@@ -36,14 +36,14 @@ class Images:
     columns: Tensor
     """(B, V, w, nx) weights of the node columns."""
 
-    def of(self, views: slice) -> Images:
+    def select(self, views: slice) -> Images:
         return Images(self.tokens[:, views], self.rows[:, views], self.columns[:, views])
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Some views at a time, with their tokens in double precision."""
+        """A few views at a time, with their tokens in double precision."""
         _, views, height, width, channels = self.tokens.shape
-        wide = 8 * height * max(width, self.columns.shape[-1]) * channels
-        for views_now in batches(views, max(1, CHUNK // wide)):
+        bytes_per_view = 8 * height * max(width, self.columns.shape[-1]) * channels
+        for views_now in batches(views, max(1, CHUNK // bytes_per_view)):
             yield views_now, self.tokens[:, views_now].double()
 
     def residual(self, field: Tensor, artifact: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Sums:
     """(B, P, C)."""
 
     @classmethod
-    def of(cls, images: Images, weights: Tensor) -> Sums:
+    def from_tokens(cls, images: Images, weights: Tensor) -> Sums:
         """With weights (B, V, h, w)."""
         rows, columns = images.rows, images.columns
         count, _, height, width, channels = images.tokens.shape
@@ -100,7 +100,8 @@ class Sums:
 
 
 def _band(rows: Tensor, columns: Tensor, weights: Tensor) -> Band:
-    """S^T W S: a token ties a node to itself, to its neighbour in the row, and to three nodes of the next row."""
+    """S^T W S: a token couples a node with itself, with its neighbour in the row, and with three nodes of the next
+    row."""
     nx, band = columns.shape[-1], dict[int, Tensor]()
     for down, right in ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1)):
         half = torch.einsum("bvhi,bvhw->bviw", _neighbours(rows, down), weights)
@@ -111,9 +112,9 @@ def _band(rows: Tensor, columns: Tensor, weights: Tensor) -> Band:
     return band
 
 
-def _neighbours(weights: Tensor, apart: int) -> Tensor:
-    """(..., n): the weight of each node times that of the node `apart` (-1, 0 or 1) further; 0 beyond the border."""
-    shifted = pad(weights[..., :-1], (1, 0)) if apart < 0 else pad(weights[..., apart:], (0, apart))
+def _neighbours(weights: Tensor, step: int) -> Tensor:
+    """(..., n): the weight of each node times that of the node `step` (-1, 0 or 1) further; 0 beyond the border."""
+    shifted = pad(weights[..., :-1], (1, 0)) if step < 0 else pad(weights[..., step:], (0, step))
     return weights * shifted
 
 
@@ -143,10 +144,10 @@ class System:
     artifact: Tensor
     """(B, P, C) G."""
     failed: Tensor
-    """(B,) bool: not positive definite; what the others hold is then meaningless, but finite."""
+    """(B,) bool: the matrix is not positive definite; the other fields are then meaningless, but finite."""
 
     @classmethod
-    def of(cls, sums: Sums, bending: Band, smoothness: Tensor, ridge: float) -> System:
+    def from_sums(cls, sums: Sums, bending: Band, smoothness: Tensor, ridge: float) -> System:
         """Solve with lambda (B,)."""
         factor, failed = _cholesky(_assemble(sums.band, bending, smoothness))
         both = solve_triangular(factor, torch.cat([sums.coupling, sums.content], -1), upper=False)
@@ -162,7 +163,7 @@ class System:
         return cls(factor, mixed, partial, schur, right, field, artifact, failed | singular)
 
     def response(self, grid: tuple[int, int], nodes: Nodes) -> Tensor:
-        """(B, P, P) how F at the patch centres falls when G grows."""
+        """(B, P, P) how much F at the patch centres falls when G grows."""
         centres = torch.from_numpy(patch_centres(grid)).to(self.factor.device)
         rows, columns = hats(centres[:, 0, 0], nodes[0]), hats(centres[0, :, 1], nodes[1])
         pull = solve_triangular(self.factor.mT, self.mixed, upper=True)
@@ -184,7 +185,7 @@ def _assemble(band: Band, bending: Band, smoothness: Tensor) -> Tensor:
 
 
 def _cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower factors (B, n, n) and which of the matrices have none (B,); these get the unit matrix."""
+    """Lower factors (B, n, n), and which of the matrices have none (B,); for these the factor is the unit matrix."""
     lower, info = torch.linalg.cholesky_ex(matrix)
     failed = info != 0
     lower.masked_fill_(failed[:, None, None], 0.0)

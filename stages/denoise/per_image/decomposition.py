@@ -1,4 +1,4 @@
-"""What every solver returns: y(v, p) = F(x(v, p)) + G(p) + residual.
+"""The result of every solver: y(v, p) = F(x(v, p)) + G(p) + residual.
 
 Legend: V views, h x w grid, C channels.
 """
@@ -27,7 +27,8 @@ class Field(Protocol):
 
 @dataclass(frozen=True)
 class Terms:
-    """What an artifact shared by several images needs of the fit of one. Legend: P = h * w positions, C channels."""
+    """What the artifact shared by several images needs from the fit of one image. Legend: P = h * w positions, C
+    channels."""
 
     schur: NDArray[np.float32]
     """(P, P) normal equations of G with F eliminated, without ridge."""
@@ -39,7 +40,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Tokens of the views of one image, split."""
+    """The tokens of the views of one image, split."""
 
     F: Field
     """Content: at `patch_centres(grid)` it gives the denoised features."""
@@ -54,11 +55,11 @@ class Decomposition:
 
 
 def check_tokens(tokens: NDArray[Any], coords: NDArray[Any], grid: tuple[int, int], name: str) -> None:
-    """Refuse what no solver can use.
+    """Refuse tokens and coordinates that no solver can use.
 
     Raises:
         UserError: tokens that are not finite.
-        ValueError: shapes that do not belong together, coordinates outside [0, 1].
+        ValueError: shapes that do not match, coordinates outside [0, 1].
     """
     if tokens.ndim != 4 or tokens.shape[1:3] != grid or coords.shape != (*tokens.shape[:3], 2):
         raise ValueError(f"tokens {tokens.shape} and coordinates {coords.shape} do not fit the grid {grid}")

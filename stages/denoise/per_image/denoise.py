@@ -1,4 +1,4 @@
-"""DVT stage 1 of images: views, tokens, and their split into content and positional artifact.
+"""DVT step 1 for images: views, tokens, and their split into content and positional artifact.
 
 Legend: h, w patch grid; C channels; V views.
 """
@@ -23,12 +23,12 @@ from stages.types import UserError
 
 @dataclass(frozen=True)
 class Denoised:
-    """What stage 1 says of one image."""
+    """The result of step 1 for one image."""
 
     raw: NDArray[np.float32]
     """(h, w, C) tokens of the whole image, as the backbone gives them."""
     clean: NDArray[np.float32]
-    """(h, w, C) its content F at the patch centres: the target of stage 2."""
+    """(h, w, C) its content F at the patch centres: the target of step 2."""
     artifact: NDArray[np.float32]
     """(h, w, C) G, with mean 0 over the positions."""
     residual: NDArray[np.float32]
@@ -36,13 +36,13 @@ class Denoised:
     diagnostics: Mapping[str, Any]
     """JSON values: `smoothness` (lambda), `held_out_r2`, `candidates_r2`, `outlier_share`: see `least_squares`."""
     terms: Terms | None = None
-    """With `shared_artifact`: what `shared` needs."""
+    """With `shared_artifact`: the input of `shared`."""
 
 
 def chosen_images(ids: Sequence[str], count: int, seed: int) -> list[int]:
-    """Positions in `ids` of at most `count` of them, in ascending order: the lowest hashes of (seed, id).
+    """Positions in `ids` of at most `count` images, in ascending order: those with the lowest hashes of (seed, id).
 
-    So a choice among more images keeps nearly all of the earlier one, whatever the order.
+    So a choice from more images keeps nearly all of the earlier choice, whatever the order.
     """
     ranks = [hashlib.sha256(f"{seed}-{identity}".encode()).digest() for identity in ids]
     return sorted(sorted(range(len(ids)), key=ranks.__getitem__)[:count])
@@ -56,31 +56,37 @@ def denoise_images(
     seed: int,
     device: str = "cpu",
 ) -> list[Denoised | UserError]:
-    """Denoise the tokens of images (H0, W0, 3), RGB, of any size; a digest names its image and, with `seed`, its views.
+    """Denoise the tokens of images (H0, W0, 3), RGB, of any size.
 
-    At H0 = W0 = the backbone's side, `raw` is what the backbone gives for the image itself, without resampling. An
-    image that cannot be denoised (smaller than the patch grid, of one colour, with tokens that are not finite, too few
-    views) comes back as its error: one bad image never stops the others. On `cuda` they are solved together.
+    At H0 = W0 = the backbone's side, `raw` is the backbone's output for the image itself, without resampling. On `cuda`
+    the images are solved together.
+
+    Args:
+        digests: identify the images; with `seed` they determine the views.
+
+    Returns:
+        For each image its result, or its error if it cannot be denoised (smaller than the patch grid, of one colour,
+        with tokens that are not finite, too few views). A bad image does not stop the others.
     """
-    found: dict[int, Denoised | UserError] = {}
-    seen: dict[int, tuple[Views, NDArray[np.float32]]] = {}
+    results: dict[int, Denoised | UserError] = {}
+    views_and_tokens: dict[int, tuple[Views, NDArray[np.float32]]] = {}
     for i, (image, digest) in enumerate(zip(images, digests, strict=True)):
         try:
-            seen[i] = _tokens(image, digest, backbone, config, seed)
+            views_and_tokens[i] = _tokens(image, digest, backbone, config, seed)
         except UserError as fault:
-            found[i] = fault
+            results[i] = fault
     splits = solve_images(
-        [tokens for _, tokens in seen.values()],
-        [views.coords for views, _ in seen.values()],
+        [tokens for _, tokens in views_and_tokens.values()],
+        [views.coords for views, _ in views_and_tokens.values()],
         backbone.grid,
         config,
-        [_name(digests[i]) for i in seen],
-        [seed_of(seed, digests[i]) for i in seen],
+        [_name(digests[i]) for i in views_and_tokens],
+        [seed_of(seed, digests[i]) for i in views_and_tokens],
         device,
     )
-    for (i, (_, tokens)), split in zip(seen.items(), splits, strict=True):
-        found[i] = split if isinstance(split, UserError) else _denoised(tokens[0], split, backbone.grid)
-    return [found[i] for i in range(len(images))]
+    for (i, (_, tokens)), split in zip(views_and_tokens.items(), splits, strict=True):
+        results[i] = split if isinstance(split, UserError) else _denoised(tokens[0], split, backbone.grid)
+    return [results[i] for i in range(len(images))]
 
 
 def seed_of(seed: int, digest: str) -> int:

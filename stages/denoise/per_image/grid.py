@@ -1,7 +1,7 @@
 """The content field as a bilinear grid of nodes: interpolation and bending energy.
 
-Legend: a grid of ny x nx nodes, N = ny * nx, spans [0, 1]^2, borders included; node (i, j) is number i * nx + j.
-M tokens.
+Legend: a grid of ny x nx nodes, N = ny * nx, spans [0, 1]^2 including the borders; node (i, j) has number i * nx + j; M
+tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Nodes = tuple[int, int]
 
 
 def node_grid(grid: tuple[int, int], nodes_per_patch: int) -> Nodes:
-    """Nodes for a patch grid: r a patch and the border's."""
+    """Nodes for a patch grid: r per patch, and the border's."""
     return grid[0] * nodes_per_patch + 1, grid[1] * nodes_per_patch + 1
 
 
@@ -41,7 +41,7 @@ def sparse_rows(index: NDArray[np.int64], weight: NDArray[np.floating], count: i
 def bending_energy(nodes: Nodes) -> sparse.coo_array:
     """L (N, N): f^T L f = sum of fyy^2 + 2 fxy^2 + fxx^2, in differences between neighbouring nodes (spacing 1).
 
-    Planes cost nothing. It couples nodes at most two rows apart.
+    Planes have no energy. L couples nodes at most two rows apart.
     """
     first = [sparse.diags_array([-1.0, 1.0], offsets=[0, 1], shape=(n - 1, n)) for n in nodes]
     second = [sparse.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(n - 2, n)) for n in nodes]

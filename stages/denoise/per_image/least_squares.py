@@ -1,4 +1,4 @@
-"""DVT's per-image fit as linear least squares: exact for a bilinear content field, no gradient steps.
+"""DVT's fit of one image as linear least squares: exact for a bilinear content field, without gradient steps.
 
     min over F, G of   sum_i w_i |y_i - S_i F - G_p(i)|^2 + lambda tr(F^T L F) + mu |G|^2,    mean(G) = 0
 
@@ -7,13 +7,13 @@ Normal equations, with S (M, N) the interpolation, E (M, P) the choice of the po
     [ A    B     ] [F]   [S^T W y]     A = S^T W S + lambda L (banded),  B = S^T W E,
     [ B^T  D + mu] [G] = [E^T W y]     D = E^T W E (diagonal).
 
-With A = K K^T, Z = K^-1 B and q = K^-1 S^T W y, the Schur complement gives (D + mu - Z^T Z) G = E^T W y - Z^T q, then
-F = K^-T (q - Z G). One factorisation serves all channels.
+With A = K K^T, Z = K^-1 B and q = K^-1 S^T W y, the Schur complement gives (D + mu - Z^T Z) G = E^T W y - Z^T q, then F
+= K^-T (q - Z G). One factorisation serves all channels.
 
 Source: Yang et al., "Denoising Vision Transformers", ECCV 2024, section 4.1, equations 5 to 8. Deviations: F is a
-bilinear grid with bending energy in place of a hash grid with an MLP, so the problem is linear and solved exactly;
-weights w = 1 / (1 + (|residual| / k)^2), k = c * median, in place of the residual network, for the same high-norm
-tokens; squared error alone, since a cosine term is not quadratic.
+bilinear grid with bending energy instead of a hash grid with an MLP, so the problem is linear and solved exactly;
+weights w = 1 / (1 + (|residual| / k)^2), k = c * median, replace the residual network, for the same high-norm tokens;
+the error is squared error alone, since a cosine term is not quadratic.
 
 Legend: V views, h x w grid, P = h * w, M = V * P tokens, C channels, N nodes; blocks (T, m) as in `banded`.
 """
@@ -31,7 +31,7 @@ from stages.denoise.per_image.decomposition import Decomposition, Floats, Terms,
 from stages.denoise.per_image.grid import BilinearField, corners, node_grid, sparse_rows
 from stages.denoise.per_image.normal_equations import Reduced, reduce
 from stages.denoise.per_image.problem import Problem
-from stages.denoise.per_image.smoothness import best, held_out_scores, mixtures
+from stages.denoise.per_image.smoothness import best_candidate, held_out_scores, mixtures
 from stages.denoise.per_image.views import patch_centres
 from stages.types import UserError
 
@@ -39,44 +39,47 @@ from stages.types import UserError
 def solve(
     tokens: Floats, coords: NDArray[np.float64], grid: tuple[int, int], config: DenoiseConfig, name: str = "image"
 ) -> Decomposition:
-    """Split the tokens (V, h, w, C), float32 or float64, seen at `coords` (V, h, w, 2) in [0, 1]^2 (row, column).
+    """Split the tokens (V, h, w, C), float32 or float64, at `coords` (V, h, w, 2) in [0, 1]^2 (row, column).
 
-    With `config.held_out` the last views are left out while lambda is chosen; the final fit uses all.
+    With `config.held_out` the last views are held out while lambda is chosen; the final fit uses all views.
     Diagnostics: `smoothness` (lambda), `held_out_r2` (share of the held-out tokens' variance that F + G explain, in the
-    weights of the first pass; None without held-out views or variance), `candidates_r2`, `outlier_share`
-    (tokens of weight < 0.5). With `config.shared_artifact` the final fit's `terms` too (see `shared`).
+    weights of the first pass; None without held-out views or variance), `candidates_r2`, `outlier_share` (tokens of
+    weight < 0.5). With `config.shared_artifact` also the final fit's `terms` (see `shared`).
+
+    Args:
+        name: the image, for messages.
 
     Raises:
-        UserError: tokens that are not finite, or too few views for the grid of nodes; `name` says of which image.
-        ValueError: shapes that do not belong together.
+        UserError: tokens that are not finite, or too few views for the grid of nodes.
+        ValueError: shapes that do not match.
     """
     check_tokens(tokens, coords, grid, name)
-    held = held_views(len(tokens), config, name)
-    problem = Problem.of(tokens, coords, grid, node_grid(grid, config.nodes_per_patch))
+    held_out = held_out_count(len(tokens), config, name)
+    problem = Problem.from_tokens(tokens, coords, grid, node_grid(grid, config.nodes_per_patch))
     try:
         with blas_threads().limit(limits=1, user_api="blas"):
-            return _solve(problem, grid, held, config)
+            return _solve(problem, grid, held_out, config)
     except np.linalg.LinAlgError:
         raise too_few_views(len(tokens), grid, config, name) from None
 
 
-def held_views(views: int, config: DenoiseConfig, name: str) -> int:
+def held_out_count(views: int, config: DenoiseConfig, name: str) -> int:
     """How many of the views are held out.
 
     Raises:
-        UserError: fewer than two are left to fit.
+        UserError: fewer than two views remain to fit.
     """
-    held = max(1, round(config.held_out * views)) if config.held_out else 0
-    if views - held < 2:
+    held_out = max(1, round(config.held_out * views)) if config.held_out else 0
+    if views - held_out < 2:
         raise UserError(
-            f"{name}: {views} views with {held} held out leave {views - held} to fit, at least 2 are "
+            f"{name}: {views} views with {held_out} held out leave {views - held_out} to fit, at least 2 are "
             "needed; raise denoise.views"
         )
-    return held
+    return held_out
 
 
 def too_few_views(views: int, grid: tuple[int, int], config: DenoiseConfig, name: str) -> UserError:
-    """Said of a system that is not positive definite."""
+    """The error for a system that is not positive definite."""
     nodes = node_grid(grid, config.nodes_per_patch)
     return UserError(
         f"{name}: {views} views are too few for {nodes[0]} x {nodes[1]} nodes with "
@@ -87,25 +90,27 @@ def too_few_views(views: int, grid: tuple[int, int], config: DenoiseConfig, name
 
 @cache
 def blas_threads() -> ThreadpoolController:
-    """The blocks are too small for several threads, which then mostly wait for each other (measured: up to 40 times the
-    CPU time beside other processes), and one thread gives the same bytes on any number of cores."""
+    """Limits BLAS to one thread: the blocks are too small for several threads, which mostly wait for each other
+    (measured: up to 40 times the CPU time beside other processes), and one thread gives the same bytes on any number of
+    cores."""
     return ThreadpoolController()
 
 
-def _solve(problem: Problem, grid: tuple[int, int], held: int, config: DenoiseConfig) -> Decomposition:
-    """The first fit, with the middle lambda, and the choice of lambda on mixtures of the channels; the others on all.
+def _solve(problem: Problem, grid: tuple[int, int], held_out: int, config: DenoiseConfig) -> Decomposition:
+    """The first fit, with the middle lambda, and the choice of lambda use mixtures of the channels; later fits use all
+    channels.
 
-    The first fit only weighs the tokens, for which a residual estimated on a few mixtures does.
+    The first fit only weighs the tokens; a residual estimated on a few mixtures suffices for that.
     """
-    first = problem.on(slice(None), mixtures(problem.tokens))
+    mixed = problem.on(slice(None), mixtures(problem.tokens))
     start = config.smoothness[len(config.smoothness) // 2]
     weights = np.ones(problem.tokens.shape[:3])
-    system = reduce(first.sums(weights), problem.bending, start, config.artifact_ridge)
-    residual = first.residual(*system.solve(solver := system.solver()))
+    system = reduce(mixed.sums(weights), problem.bending, start, config.artifact_ridge)
+    residual = mixed.residual(*system.solve(solver := system.solver()))
     if config.passes > 1:
         weights = robust_weights(residual, config.robust_constant)
-    scores = held_out_scores(first, weights, config, held, solver)
-    chosen = best(config.smoothness, scores, start)
+    scores = held_out_scores(mixed, weights, config, held_out, solver)
+    chosen = best_candidate(config.smoothness, scores, start)
     for step in range(max(1, config.passes - 1)):
         if step:
             weights = robust_weights(residual, config.robust_constant)
@@ -137,6 +142,7 @@ def _terms(system: Reduced, problem: Problem, grid: tuple[int, int]) -> Terms:
 
 
 def robust_weights(residual: NDArray[np.float64], constant: float) -> NDArray[np.float64]:
-    """1 / (1 + (r / k)^2), k = constant * median(r); ones where the median is 0 (an exact fit of at least half)."""
+    """1 / (1 + (r / k)^2), k = constant * median(r); ones if the median is 0 (an exact fit of at least half of the
+    tokens)."""
     scale = constant * np.median(residual)
     return 1 / (1 + (residual / scale) ** 2) if scale > 0 else np.ones_like(residual)

@@ -1,21 +1,21 @@
-"""DVT's per-image fit as its paper does it, by gradient steps: the slow reference beside `least_squares`.
+"""DVT's fit of one image as in its paper, by gradient steps: the slow reference for `least_squares`.
 
     y(v, p) = F(x(v, p)) + G(p) + r(y(v, p)),    F a multi-resolution grid and an MLP, G free, r an MLP
 
-Adam on random (view, patch) pairs. In the first part of the steps |F + G - y|^2 (mean) + 1 - cos(F + G, y). Then G is
-frozen, r comes in, and the loss is the same of F + G + stop(r), plus 0.1 * |r - stop(y - F - G)|^2 + 0.02 * |r|
+Adam on random (view, patch) pairs. In the first part of the steps the loss is |F + G - y|^2 (mean) + 1 - cos(F + G, y).
+Then G is frozen, r joins, and the loss is the same of F + G + stop(r), plus 0.1 * |r - stop(y - F - G)|^2 + 0.02 * |r|
 (means).
 
 Source: Yang et al., "Denoising Vision Transformers", ECCV 2024, section 4.1, equations 5 to 8, and its published
 settings. Deviations:
-- the capacity of F is matched to the number of tokens (defaults of `NeuralFieldConfig`): the paper's table has more
-  features than 20 views have tokens;
-- tokens are divided by one scalar, their spread, so that the loss does not depend on a backbone's units;
-- F starts at the mean token, which Adam takes hundreds of steps to reach where channels are far from 0;
-- the constant of G goes to F, so that G has mean 0 as in `least_squares`;
-- true patch centres (see `views`).
+- The capacity of F matches the number of tokens (defaults of `NeuralFieldConfig`): the paper's table has more features
+  than 20 views have tokens.
+- Tokens are divided by one scalar, their spread, so that the loss does not depend on a backbone's units.
+- F starts at the mean token, which Adam takes hundreds of steps to reach if channels are far from 0.
+- The constant of G goes to F, so that G has mean 0 as in `least_squares`.
+- True patch centres (see `views`).
 
-Legend: V views, h x w grid, P = h * w, M = V * P tokens, C channels, B tokens of a step.
+Legend: V views, h x w grid, P = h * w, M = V * P tokens, C channels, B tokens per step.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from torch import Tensor, nn
 
 from stages.denoise.config import DenoiseConfig, NeuralFieldConfig
 from stages.denoise.per_image.decomposition import Decomposition, Floats, check_tokens
-from stages.denoise.per_image.least_squares import held_views, robust_weights
+from stages.denoise.per_image.least_squares import held_out_count, robust_weights
 from stages.denoise.per_image.neural_modules import FieldNetwork, Levels, NetworkField, residual_network
 from stages.torch_setup import one_thread
 
 BETAS, EPSILON = (0.9, 0.99), 1e-15
-"""Of Adam (the paper's, as all constants here)."""
+"""Adam's settings (the paper's, like all constants here)."""
 RATE_END = 0.1
 """Learning rate of the last step, as a share of the peak."""
 WARMUP = 0.1
@@ -46,7 +46,7 @@ ARTIFACT_SPREAD = 0.02
 RESIDUAL_FIT, RESIDUAL_SIZE = 0.1, 0.02
 """Weights of |r - stop(y - F - G)|^2 and of |r|."""
 ROBUST = 6.0
-"""c of the weights in `held_out_r2`: the default of `least_squares`, so that the figures compare."""
+"""c of the weights in `held_out_r2`: the default of `least_squares`, so that the values are comparable."""
 
 
 def solve(
@@ -58,49 +58,52 @@ def solve(
     seed: int = 0,
     device: str = "cpu",
 ) -> Decomposition:
-    """Split the tokens (V, h, w, C), float32 or float64, seen at `coords` (V, h, w, 2) in [0, 1]^2 (row, column).
+    """Split the tokens (V, h, w, C), float32 or float64, at `coords` (V, h, w, 2) in [0, 1]^2 (row, column).
 
-    With `config.held_out` the last views only measure: they are never fitted, since fitting again with them would cost
-    as much as the first time. With 0, all views are fitted. On a CPU the same seed gives the same bytes; torch's own
-    generator is left as it was.
+    With `config.held_out` the last views only measure and are never fitted, since a second fit with them would cost as
+    much as the first. With 0, all views are fitted. On a CPU the same seed gives the same bytes; torch's default
+    generator is unchanged.
     Diagnostics: `held_out_r2` (share of the held-out tokens' variance that F + G explain, with the robust weights of
-    `least_squares`, here of the residuals of this fit; None without held-out views or variance), `loss` (of the last
+    `least_squares`, here from the residuals of this fit; None without held-out views or variance), `loss` (of the last
     step).
 
+    Args:
+        name: the image, for messages.
+
     Raises:
-        UserError: tokens that are not finite, or too few views; `name` says of which image.
-        ValueError: shapes that do not belong together.
+        UserError: tokens that are not finite, or too few views.
+        ValueError: shapes that do not match.
     """
     check_tokens(tokens, coords, grid, name)
-    held = held_views(len(tokens), config, name)
+    held_out = held_out_count(len(tokens), config, name)
     values = np.ascontiguousarray(tokens, np.float32)
     with one_thread(), torch.random.fork_rng():
         fitted, loss = _fit(
-            values[: len(tokens) - held], coords[: len(tokens) - held], config.neural_field, seed, device
+            values[: len(tokens) - held_out], coords[: len(tokens) - held_out], config.neural_field, seed, device
         )
     residual = np.linalg.norm(values - fitted.field(coords) - fitted.artifact, axis=-1).astype(np.float32)
     return Decomposition(
         F=fitted.field,
         G=fitted.artifact,
         residual=residual,
-        diagnostics={"held_out_r2": held_out_r2(values, residual, held), "loss": loss},
+        diagnostics={"held_out_r2": held_out_r2(values, residual, held_out), "loss": loss},
     )
 
 
-def held_out_r2(values: NDArray[np.float32], residual: NDArray[np.float32], held: int) -> float | None:
-    """R^2 of F + G on the last `held` views (V, h, w, C), from the residual norms (V, h, w) of all."""
-    if not held:
+def held_out_r2(values: NDArray[np.float32], residual: NDArray[np.float32], held_out: int) -> float | None:
+    """R^2 of F + G on the last `held_out` views (V, h, w, C), from the residual norms (V, h, w) of all views."""
+    if not held_out:
         return None
     weights = robust_weights(residual.astype(np.float64), ROBUST)
-    mean = np.average(values[:-held], axis=(0, 1, 2), weights=weights[:-held])
+    mean = np.average(values[:-held_out], axis=(0, 1, 2), weights=weights[:-held_out])
 
     def energy(norms: NDArray[np.floating]) -> float:
-        return float((weights[-held:] * norms.astype(np.float64) ** 2).sum())
+        return float((weights[-held_out:] * norms.astype(np.float64) ** 2).sum())
 
-    whole = energy(np.linalg.norm(values[-held:] - mean, axis=-1))
-    if whole <= 1e-10 * energy(np.linalg.norm(values[-held:], axis=-1)):  # constant tokens, but for rounding
+    total = energy(np.linalg.norm(values[-held_out:] - mean, axis=-1))
+    if total <= 1e-10 * energy(np.linalg.norm(values[-held_out:], axis=-1)):  # constant tokens, but for rounding
         return None
-    return 1 - energy(residual[-held:]) / whole
+    return 1 - energy(residual[-held_out:]) / total
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,10 @@ class _Fitted:
 def _fit(
     values: NDArray[np.float32], coords: NDArray[np.float64], config: NeuralFieldConfig, seed: int, device: str
 ) -> tuple[_Fitted, float]:
-    """F and G of the tokens (V, h, w, C), and the last step's loss."""
+    """F and G for the tokens (V, h, w, C), and the last step's loss."""
     _, height, width, channels = values.shape
     scale = spread(values)
-    levels = Levels.of((height, width), config)
+    levels = Levels.for_grid((height, width), config)
     index, weight = levels.corners(coords.reshape(-1, 2))  # (V, h, w, 2) -> (M, 2)
     scaled = torch.from_numpy(values.reshape(-1, channels) / np.float32(scale))  # (V, h, w, C) -> (M, C)
     torch.manual_seed(seed)
@@ -136,14 +139,15 @@ def _fit(
 
 
 def spread(values: NDArray[np.float32]) -> float:
-    """Median distance of the tokens (V, h, w, C) to their mean token, over sqrt(C): high-norm tokens hardly move it."""
+    """Median distance of the tokens (V, h, w, C) to their mean token, over sqrt(C): high-norm tokens hardly change
+    it."""
     distance = np.linalg.norm(values - values.mean((0, 1, 2)), axis=-1)
     return float(np.median(distance)) / math.sqrt(values.shape[-1]) or 1.0
 
 
 @dataclass(frozen=True)
 class _Data:
-    """All tokens and what does not change from step to step, on the device."""
+    """All tokens, and what is constant over the steps, on the device."""
 
     values: Tensor
     """(M, C), of spread 1."""
@@ -152,10 +156,10 @@ class _Data:
     weight: Tensor
     """(M, L, 4)."""
     position: Tensor
-    """(M,) place in the grid, row * w + column."""
+    """(M,) index in the grid, row * w + column."""
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens (B, C), their index, weight and position."""
+    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Random tokens (B, C), with their index, weight and position."""
         rows = torch.randint(len(self.values), (count,), generator=generator).to(self.values.device)
         return self.values[rows], self.index[rows], self.weight[rows], self.position[rows]
 
@@ -175,20 +179,21 @@ class Model(nn.Module):
         if not with_residual:
             return distance(split, target, cosine_weight)
         residual = self.residual(target)
-        own = F.mse_loss(residual, (target - split).detach())
-        whole = distance(split + residual.detach(), target, cosine_weight)
-        return whole + RESIDUAL_FIT * own + RESIDUAL_SIZE * residual.abs().mean()
+        residual_fit = F.mse_loss(residual, (target - split).detach())
+        total = distance(split + residual.detach(), target, cosine_weight)
+        return total + RESIDUAL_FIT * residual_fit + RESIDUAL_SIZE * residual.abs().mean()
 
 
-def distance(found: Tensor, target: Tensor, cosine_weight: float) -> Tensor:
-    """Mean squared error and 1 - cosine (written out: half the time of torch's own, which was a tenth of a step)."""
-    sizes = found.norm(dim=-1) * target.norm(dim=-1)
-    cosine = (found * target).sum(-1) / sizes.clamp_min(1e-8)
-    return F.mse_loss(found, target) + cosine_weight * (1 - cosine.mean())
+def distance(values: Tensor, target: Tensor, cosine_weight: float) -> Tensor:
+    """Mean squared error plus 1 - cosine (written out: half the time of torch's own function, which was a tenth of a
+    step)."""
+    sizes = values.norm(dim=-1) * target.norm(dim=-1)
+    cosine = (values * target).sum(-1) / sizes.clamp_min(1e-8)
+    return F.mse_loss(values, target) + cosine_weight * (1 - cosine.mean())
 
 
 def _optimise(model: Model, data: _Data, config: NeuralFieldConfig, generator: torch.Generator) -> float:
-    """Train in place; the last step's loss."""
+    """Train in place; returns the last step's loss."""
     optimizer = torch.optim.Adam(
         model.parameters(), lr=1.0, betas=BETAS, eps=EPSILON, weight_decay=config.weight_decay, fused=True
     )
@@ -199,16 +204,16 @@ def _optimise(model: Model, data: _Data, config: NeuralFieldConfig, generator: t
         if step == frozen:
             model.artifact.requires_grad_(False)  # without a gradient Adam passes it over
         optimizer.zero_grad()
-        loss = model.loss(data.draw(config.batch, generator), config.cosine_weight, step >= frozen)
+        loss = model.loss(data.sample(config.batch, generator), config.cosine_weight, step >= frozen)
         loss.backward()
         optimizer.step()
     return float(loss.detach())
 
 
 def rate(step: int, steps: int) -> float:
-    """Learning rate of a step, as a share of the peak: a line up, then a cosine to `RATE_END`."""
-    rising = max(1, round(WARMUP * steps))
-    if step < rising:
-        return (step + 1) / rising
-    through = (step - rising) / max(1, steps - 1 - rising)
-    return RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * through)) / 2
+    """Learning rate of a step, as a share of the peak: a linear rise, then a cosine to `RATE_END`."""
+    warmup = max(1, round(WARMUP * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    fraction = (step - warmup) / max(1, steps - 1 - warmup)
+    return RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * fraction)) / 2

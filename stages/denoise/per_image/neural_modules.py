@@ -1,6 +1,6 @@
 """The networks of `neural_field`: a multi-resolution grid with an MLP for F, an MLP for the residual term.
 
-Legend: M coordinates; L levels; R rows of the table, of all levels together; f features a level; C channels.
+Legend: M coordinates; L levels; R rows of the table, for all levels together; f features per level; C channels.
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ from stages.torch_setup import one_thread
 from stages.types import batches
 
 PRIMES = np.array([1, 2654435761], np.uint64)
-"""Of the spatial hash (Müller et al., "Instant Neural Graphics Primitives", 2022, section 3, equation 4)."""
+"""Constants of the spatial hash (Müller et al., "Instant Neural Graphics Primitives", 2022, section 3, equation 4)."""
 TABLE_SPREAD = 1e-4
-"""The table starts uniform within this of 0 (the same, section 4)."""
+"""The table starts uniform within this distance of 0 (the same paper, section 4)."""
 CHUNK = 16384
 """Coordinates that are evaluated at once."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Where each level of the grid keeps its nodes in one table."""
+    """Where each level of the grid stores its nodes in one table."""
 
     nodes: tuple[Nodes, ...]
-    """Of each level, coarse to fine."""
+    """Node grid of each level, coarse to fine."""
     table: int
-    """Most rows a level has; one with more nodes is hashed into this many."""
+    """Largest number of rows per level; a level with more nodes is hashed into this many rows."""
 
     @classmethod
-    def of(cls, grid: tuple[int, int], config: NeuralFieldConfig) -> Levels:
-        """Cells grow by one factor from level to level, from `coarsest` to `finest`; a single level has the finest."""
+    def for_grid(cls, grid: tuple[int, int], config: NeuralFieldConfig) -> Levels:
+        """Cells per patch grow by a constant factor from level to level, from `coarsest` to `finest`; a single level
+        has the finest."""
         shares = np.linspace(0, 1, config.levels) if config.levels > 1 else np.ones(1)
         cells = config.coarsest * (config.finest / config.coarsest) ** shares  # a patch
         nodes = tuple((max(1, round(c * grid[0])) + 1, max(1, round(c * grid[1])) + 1) for c in cells)
         return cls(nodes, 2**config.table_log2)
 
     def rows(self) -> list[int]:
-        """Of each level."""
+        """Number of rows of each level."""
         return [min(ny * nx, self.table) for ny, nx in self.nodes]
 
     def corners(self, coords: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -60,17 +61,17 @@ class Levels:
 
 
 def hashed(number: NDArray[np.int64], columns: int, rows: int) -> NDArray[np.int64]:
-    """Rows of nodes that are numbered along the columns: (row * 1 xor column * prime) mod rows."""
+    """Rows for node numbers that count along the columns: (row * 1 xor column * prime) mod rows."""
     row, column = (part.astype(np.uint64) for part in np.divmod(number, columns))
     mixed: NDArray[np.uint64] = (row * PRIMES[0]) ^ (column * PRIMES[1])
     return (mixed % np.uint64(rows)).astype(np.int64)
 
 
 class FieldNetwork(nn.Module):
-    """F without its units: interpolated features of all levels, one hidden layer, C channels."""
+    """F in the units of the network: interpolated features of all levels, one hidden layer, C channels."""
 
     def __init__(self, levels: Levels, mean: Tensor, config: NeuralFieldConfig) -> None:
-        """`mean` (C,) is its value all over the image at the start, but for the random weights."""
+        """`mean` (C,) is F's initial value everywhere, except for the random weights."""
         super().__init__()
         channels, features = len(mean), config.level_features
         self.table = nn.Parameter(torch.empty(sum(levels.rows()), features).uniform_(-TABLE_SPREAD, TABLE_SPREAD))
@@ -81,7 +82,7 @@ class FieldNetwork(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(len(levels.nodes) * features, hidden), nn.ReLU(), last)
 
     def interpolated(self, index: Tensor, weight: Tensor) -> Tensor:
-        """(M, L * f) of rows and weights (M, L, 4)."""
+        """(M, L * f) for rows and weights (M, L, 4)."""
         bags = F.embedding_bag(index.flatten(0, 1), self.table, per_sample_weights=weight.flatten(0, 1), mode="sum")
         return bags.view(len(index), -1)  # (M * L, f) -> (M, L * f)
 
@@ -105,15 +106,15 @@ def share_of(share: float, channels: int) -> int:
 
 @dataclass(frozen=True)
 class NetworkField:
-    """F as NumPy sees it."""
+    """F as a function of NumPy coordinates."""
 
     network: FieldNetwork
     """On the CPU."""
     levels: Levels
     scale: float
-    """Units of the tokens."""
+    """Unit of the tokens."""
     constant: NDArray[np.float32]
-    """(C,) what G gave up to have mean 0, in the units of the tokens."""
+    """(C,) the mean of G, which was moved to F so that G has mean 0, in the units of the tokens."""
 
     def __call__(self, coords: NDArray[np.float64]) -> NDArray[np.float32]:
         """Values (..., C) at coordinates (..., 2) in [0, 1]^2."""

@@ -1,4 +1,4 @@
-"""The normal equations of one image, with the content F eliminated. They stand in `least_squares`.
+"""The normal equations of one image, with the content F eliminated. The equations are in `least_squares`.
 
 Legend: P positions, C channels, N nodes in T blocks of m (see `banded`), N' = T * m.
 """
@@ -21,7 +21,7 @@ Fields = tuple[Array, Array]
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over tokens: all that the normal equations need of them, whatever lambda."""
+    """Sums over tokens: all that the normal equations need from the tokens, for any lambda."""
 
     layout: Layout
     band: Array
@@ -48,7 +48,7 @@ class Reduced:
     partial: Array
     """(T, m, C) q = K^-1 S^T W y."""
     schur: Array
-    """(P, P) D + mu - Z^T Z, the system of G. Such terms of several images with one G may be added up."""
+    """(P, P) D + mu - Z^T Z, the system for G. Such terms of several images with one G may be added."""
     right: Array
     """(P, C) E^T W y - Z^T q."""
     ridge: float
@@ -63,7 +63,7 @@ class Reduced:
         return own
 
     def pull(self) -> Array:
-        """(N, P) A^-1 B: F at the nodes falls by it times dG when G grows by dG."""
+        """(N, P) A^-1 B: when G grows by dG, F at the nodes falls by this times dG."""
         return self.layout.strip(self.factor.backward(self.mixed))
 
     def solver(self) -> Callable[[Array], Array]:
@@ -72,7 +72,7 @@ class Reduced:
         return lambda right: cho_solve(lower, right, check_finite=False)
 
     def solve(self, solver: Callable[[Array], Array]) -> Fields:
-        """F and G, with what `solver` gave."""
+        """F and G, with the result of `solver`."""
         artifact = solver(self.right)
         return self.layout.strip(self.factor.backward(self.partial - self.mixed @ artifact)), artifact
 
@@ -80,7 +80,7 @@ class Reduced:
 def reduce(sums: Sums, bending: Array, smoothness: float, ridge: float) -> Reduced:
     """Eliminate F.
 
-    To a constant G the Schur complement is mu alone; at mu > 0 the minimum then has mean(G) = 0 by itself. A term on
+    For a constant G the Schur complement is mu alone; at mu > 0 the minimum then has mean(G) = 0 by itself. A term on
     mean(G), which is 0 there, keeps the system well conditioned for any mu.
 
     Raises:
@@ -107,8 +107,8 @@ def solve_iteratively(
 ) -> Fields:
     """F and G by conjugate gradients on the Schur complement, which is never formed: cheap for few channels.
 
-    `precondition` solves a similar system (that of another lambda). It stops when every channel's residual is below
-    `tolerance` times its right side, in norm.
+    `precondition` solves a similar system (that of another lambda). The iteration stops when every channel's residual
+    is below `tolerance` times its right side, in norm.
     """
     factor, shape = factorise(sums.band + smoothness * bending), sums.content.shape
     coupling = sums.coupling.reshape(-1, len(sums.seen))  # (T, m, P) -> (N', P)

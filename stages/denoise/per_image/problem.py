@@ -1,7 +1,7 @@
-"""The least-squares problem of one image as arrays: who sees which node, and sums over the tokens.
+"""The least-squares problem of one image as arrays: which nodes each token sees, and sums over the tokens.
 
-Legend: V views, h x w grid, P = h * w positions, M = V * P tokens, C channels, N nodes, N' = T * m padded ones
-(see `banded`). The equations stand in `least_squares`.
+Legend: V views, h x w grid, P = h * w positions, M = V * P tokens, C channels, N nodes, N' = T * m padded nodes (see
+`banded`). The equations are in `least_squares`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stages.denoise.per_image.grid import Nodes, bending_energy, corners, sparse
 from stages.denoise.per_image.normal_equations import Array, Sums
 
 CHUNK = 8192
-"""Tokens that are worked on at once: no copy of all tokens is made."""
+"""Tokens that are processed at once, so that no copy of all tokens is made."""
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,22 @@ class Problem:
     """The tokens of one image and all that does not depend on their weights."""
 
     tokens: Floats
-    """(V, h, w, C) float32 or float64: also the precision of the sums over tokens."""
+    """(V, h, w, C) float32 or float64; also the precision of the sums over tokens."""
     nodes: Nodes
     index: NDArray[np.int64]
-    """(V, P, 5) of each token the four nodes around it, and N' + its position."""
+    """(V, P, 5): for each token the four nodes around it, and N' + its position."""
     weight: NDArray[np.float64]
     """(V, P, 5) their weights in y = F + G: bilinear, and 1."""
     places: NDArray[np.int64]
-    """(V, P, 16) where the products of two node weights lie in the band."""
+    """(V, P, 16) flat indices in the band of the products of two node weights."""
     bending: NDArray[np.float64]
-    """(2, T, m, m) L, and a unit diagonal in the padding."""
+    """(2, T, m, m) L, with a unit diagonal in the padding."""
     layout: Layout
 
     @classmethod
-    def of(cls, tokens: Floats, coords: NDArray[np.float64], grid: tuple[int, int], nodes: Nodes) -> Problem:
+    def from_tokens(cls, tokens: Floats, coords: NDArray[np.float64], grid: tuple[int, int], nodes: Nodes) -> Problem:
         """Tokens (V, h, w, C) at coordinates (V, h, w, 2)."""
-        layout, energy = Layout.of(nodes), bending_energy(nodes)
+        layout, energy = Layout.for_nodes(nodes), bending_energy(nodes)
         index, weight = corners(coords.reshape(-1, 2), nodes)  # (V, h, w, 2) -> (M, 2)
         places = layout.places(index[:, :, None], index[:, None, :])  # (M, 4, 4)
         bending = layout.assemble(layout.places(energy.row, energy.col), energy.data)
@@ -59,12 +59,12 @@ class Problem:
         )
 
     def on(self, views: slice, tokens: Floats) -> Problem:
-        """The same for some of the views, with the given tokens of these."""
+        """The same problem for some of the views, with the given tokens of these views."""
         index, weight, places = self.index[views], self.weight[views], self.places[views]
         return Problem(tokens, self.nodes, index, weight, places, self.bending, self.layout)
 
     def sums(self, weights: NDArray[np.float64]) -> Sums:
-        """What the normal equations need of the tokens, with weights (V, h, w)."""
+        """Sums over the tokens for the normal equations, with weights (V, h, w)."""
         positions, count = self.index.shape[1], self.layout.padded
         flat = weights.reshape(-1, positions, 1)
         bilinear = self.weight[..., :4]
@@ -97,7 +97,7 @@ class Problem:
         return np.concatenate(norms).reshape(self.tokens.shape[:3]).astype(np.float64)
 
     def _chunks(self, weight: NDArray[np.float64]) -> Iterator[tuple[Floats, NDArray[np.int64], NDArray[np.float64]]]:
-        """Tokens (m, C), their indices (m, 5) and weights (m, 5), some views at a time."""
+        """Tokens (m, C), their indices (m, 5) and weights (m, 5), a few views at a time."""
         views, positions, _ = self.index.shape
         step = max(1, CHUNK // positions)
         for start in range(0, views, step):

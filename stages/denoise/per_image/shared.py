@@ -1,18 +1,18 @@
-"""The artifact that all images share, and each image's own fit drawn to it.
+"""The artifact that all images share, and each image's own artifact shrunk toward it.
 
 G hardly depends on the image. With the content F_i of each image i eliminated, the least squares of all images with one
 G is the sum of their Schur terms, which `least_squares.solve` gives with `config.shared_artifact`:
 
     (sum_i schur_i + mu) G = sum_i right_i,    mean(G) = 0
 
-One P x P and one P x C sum hold any number of images. The image's own fit with mu |G_i - G|^2 in place of mu |G_i|^2
-then follows without solving again, since F is linear in G_i at the image's own lambda and weights:
+One P x P and one P x C sum represent any number of images. The image's own fit with mu |G_i - G|^2 instead of mu
+|G_i|^2 follows without another solve, since F is linear in G_i at the image's own lambda and weights:
 
-    (schur_i + mu) G_i = right_i + mu G,    F_i falls by response_i (G_i - what it was)
+    (schur_i + mu) G_i = right_i + mu G,    F_i falls by response_i (G_i - previous G_i)
 
-So what is kept of an image does not depend on the others, and a new image costs one image though G moves.
-Deviation from the paper (Yang et al., "Denoising Vision Transformers", ECCV 2024), whose G belongs to one image: few
-views of one image hardly tell F from G, those of many images do.
+So what is stored of an image does not depend on other images, and a new image costs one image although G changes.
+Deviation from the paper (Yang et al., "Denoising Vision Transformers", ECCV 2024), whose G belongs to one image: a few
+views of one image hardly separate F from G, the views of many images do.
 
 Legend: h x w grid, P = h * w positions, C channels.
 """
@@ -31,11 +31,12 @@ Array = NDArray[np.float64]
 
 
 class SharedArtifact:
-    """Sums over images. Add these in the order of the manifest: another order gives the same but for rounding."""
+    """Sums over images. Add images in the order of the manifest; another order gives the same result except for
+    rounding."""
 
     def __init__(self) -> None:
         self.count = 0
-        """Images added."""
+        """Number of images added."""
         self._schur: Array = np.zeros((0, 0))
         self._right: Array = np.zeros((0, 0))
 
@@ -43,7 +44,7 @@ class SharedArtifact:
         """Add one image.
 
         Raises:
-            ValueError: its terms are of another shape than those before.
+            ValueError: its terms have another shape than those of earlier images.
         """
         if not self.count:
             self._schur, self._right = np.zeros(terms.schur.shape), np.zeros(terms.right.shape)
@@ -57,10 +58,10 @@ class SharedArtifact:
         self.count += 1
 
     def estimate(self, ridge: float) -> Array:
-        """(P, C) the G of all images together, of mean 0; `ridge` is mu, once for all of them.
+        """(P, C) the artifact of all images together, of mean 0; `ridge` is mu, once for all images.
 
         Raises:
-            UserError: at `ridge` 0, when the images do not determine G.
+            UserError: at `ridge` 0, if the images do not determine G.
             ValueError: no image was added.
         """
         if not self.count:
@@ -68,33 +69,34 @@ class SharedArtifact:
         return _solve(self._schur, ridge, self._right)
 
 
-def drawn_to(
+def shrink_toward(
     clean: Floats, artifact: Floats, terms: Terms, prior: Array, ridge: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """An image's `clean` (F at the patch centres) and `artifact` (G), (h, w, C) each, with mu |G - prior|^2.
+    """An image's `clean` (F at the patch centres) and `artifact` (G), (h, w, C) each, fitted with mu |G - prior|^2.
 
-    `prior` (P, C) of mean 0; `ridge` is mu. The result has the lambda and the robust weights of the image's own fit,
-    and depends on that fit's ridge through them alone.
+    `prior` (P, C) has mean 0; `ridge` is mu. The result has the lambda and the robust weights of the image's own fit,
+    and depends on that fit's ridge only through them.
 
     Raises:
-        UserError: at `ridge` 0, when the image does not determine G.
-        ValueError: shapes that do not belong together.
+        UserError: at `ridge` 0, if the image does not determine G.
+        ValueError: shapes that do not match.
     """
     if clean.shape != artifact.shape or prior.shape != terms.right.shape or clean[..., 0].size != len(prior):
         raise ValueError(
             f"clean {clean.shape}, artifact {artifact.shape}, prior {prior.shape} and terms {terms.right.shape} "
             "do not belong together"
         )
-    drawn = _solve(terms.schur.astype(np.float64), ridge, terms.right + ridge * prior).reshape(artifact.shape)
+    shrunk = _solve(terms.schur.astype(np.float64), ridge, terms.right + ridge * prior).reshape(artifact.shape)
     with blas_threads().limit(limits=1, user_api="blas"):
-        fall = terms.response @ (drawn - artifact).reshape(prior.shape)  # (h, w, C) -> (P, C)
-    return (clean - fall.reshape(clean.shape)).astype(np.float32), drawn.astype(np.float32)
+        change = terms.response @ (shrunk - artifact).reshape(prior.shape)  # (h, w, C) -> (P, C)
+    return (clean - change.reshape(clean.shape)).astype(np.float32), shrunk.astype(np.float32)
 
 
 def _solve(schur: Array, ridge: float, right: Array) -> Array:
     """(schur + ridge) G = right with mean(G) = 0.
 
-    To a constant G `schur` and `right` are 0, so a term on mean(G), in the scale of the diagonal, changes nothing else.
+    For a constant G `schur` and `right` are 0, so a term on mean(G), in the scale of the diagonal, changes nothing
+    else.
     """
     system = schur + np.trace(schur) / len(schur) ** 2
     system[np.diag_indices_from(system)] += ridge

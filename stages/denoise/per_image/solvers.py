@@ -1,4 +1,4 @@
-"""The solvers by name: all take tokens of images' views, and give a `Decomposition` each."""
+"""The solvers by name: each takes the tokens of images' views and gives a `Decomposition` per image."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def solve_images(
     seeds: Sequence[int],
     device: str,
 ) -> list[Decomposition | UserError]:
-    """Split the tokens (V, h, w, C) of each of several images, seen at coords (V, h, w, 2), by `config.solver`.
+    """Split the tokens (V, h, w, C) of each of several images, at coords (V, h, w, 2), by `config.solver`.
 
-    What cannot be solved comes back as its error, so that one bad image never stops the others. `seeds` (one an image)
-    matter to `neural_field` alone. On `cuda`, `least_squares` solves the images together.
+    An image that cannot be solved gives its error, so that a bad image does not stop the others. `seeds` (one per
+    image) matter only to `neural_field`. On `cuda`, `least_squares` solves the images together.
     """
     if config.solver == "least_squares" and device != "cpu":
         from stages.denoise.per_image.batched import solve_together
 
         return solve_together(np.stack(tokens), np.stack(coords), grid, config, names, device) if tokens else []
-    found: list[Decomposition | UserError] = []
-    for one, places, name, seed in zip(tokens, coords, names, seeds, strict=True):
+    results: list[Decomposition | UserError] = []
+    for tokens_of_image, coords_of_image, name, seed in zip(tokens, coords, names, seeds, strict=True):
         try:
-            found.append(_solve(one, places, grid, config, name, seed, device))
+            results.append(_solve(tokens_of_image, coords_of_image, grid, config, name, seed, device))
         except UserError as fault:
-            found.append(fault)
-    return found
+            results.append(fault)
+    return results
 
 
 def _solve(

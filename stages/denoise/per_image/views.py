@@ -1,7 +1,7 @@
-"""Views of one image: the whole of it and random crops, with the true place of every token.
+"""Views of one image: the whole image and random crops, with the true position of every token.
 
-Legend: V views; S side in pixels of the backbone's input; h, w its patch grid. Coordinates are (row, column) in
-[0, 1]^2 of the original image, whatever its size.
+Legend: V views; S side in pixels of the backbone's input; h, w its patch grid. Coordinates are (row, column) in [0,
+1]^2 of the original image, whatever its size.
 Source: Yang et al., "Denoising Vision Transformers", ECCV 2024, section 4.1 (crops of area 0.1 to 0.5, flips).
 Deviations: a patch's coordinate is the centre of its footprint (the reference code spaces the h x w points from edge to
 edge of the crop, half a patch off at its border); crops have real-valued borders, which the resampling honours.
@@ -47,8 +47,8 @@ def make_views(
 ) -> Views:
     """The whole image (H0, W0, 3) and `config.views` - 1 random crops of it, at `side` pixels.
 
-    The crops depend on `seed`, the image's own, and on the crop parameters alone; with fewer views one gets the first
-    of them.
+    The crops depend only on `seed`, the image's own seed, and on the crop parameters; with fewer views the first of
+    these crops remain.
 
     Raises:
         UserError: the image has fewer pixels than patches along a side.
@@ -58,10 +58,10 @@ def make_views(
             f"{name}: {image.shape[1]} x {image.shape[0]} pixels are fewer than the backbone's "
             f"{grid[1]} x {grid[0]} patches; leave it out or use a larger image"
         )
-    draws = np.random.default_rng(seed).random((config.views - 1, 5))
+    random_numbers = np.random.default_rng(seed).random((config.views - 1, 5))
     shape = image.shape[1] / image.shape[0]
     places = [((0.0, 0.0, 1.0, 1.0), False)]
-    places += [(_box(draw, shape, config), bool(draw[4] < config.flip_probability)) for draw in draws]
+    places += [(_box(numbers, shape, config), bool(numbers[4] < config.flip_probability)) for numbers in random_numbers]
     picture = Image.fromarray(image)
     return Views(
         images=np.stack([_view(picture, side, box, flip) for box, flip in places]),
@@ -69,16 +69,16 @@ def make_views(
     )
 
 
-def _box(draw: NDArray[np.float64], shape: float, config: DenoiseConfig) -> Box:
-    """A crop from five numbers in [0, 1); `shape` is the image's width / height.
+def _box(numbers: NDArray[np.float64], shape: float, config: DenoiseConfig) -> Box:
+    """A crop from five random numbers in [0, 1); `shape` is the image's width / height.
 
-    The aspect is kept to what fits into the image at the drawn area, in place of drawing again until it fits.
+    The aspect is clipped to what fits into the image at the given area, instead of sampling again until it fits.
     """
-    area = config.crop_area[0] + draw[0] * (config.crop_area[1] - config.crop_area[0])
+    area = config.crop_area[0] + numbers[0] * (config.crop_area[1] - config.crop_area[0])
     low, high = np.log(config.crop_aspect)
-    aspect = float(np.clip(np.exp(low + draw[1] * (high - low)), area * shape, shape / area))
+    aspect = float(np.clip(np.exp(low + numbers[1] * (high - low)), area * shape, shape / area))
     height, width = min(1.0, (area * shape / aspect) ** 0.5), min(1.0, (area * aspect / shape) ** 0.5)
-    return draw[2] * (1 - height), draw[3] * (1 - width), height, width
+    return numbers[2] * (1 - height), numbers[3] * (1 - width), height, width
 
 
 def _view(picture: Image.Image, side: int, box: Box, flip: bool) -> NDArray[np.uint8]:

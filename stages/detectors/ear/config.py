@@ -13,54 +13,69 @@ MASK_KINDS: tuple[MaskKind, ...] = ("attention", "rarity_raw", "rarity_clean")
 
 
 class EarConfig(CompareConfig):
-    """EAR: cut out what looks suspicious, restore it from a mosaic hint, and compare."""
+    """EAR: cut out what looks suspicious, restore it from a mosaic hint, compare."""
 
     reads_backbone: ClassVar[bool] = True
 
     image_side: int = Field(64, ge=16, le=512)
-    """S: side in pixels of the image that the network sees; a multiple of 2^depth, at least 2 * 2^depth."""
+    """Side in pixels of the square images that the detector's own model sees.
+
+    A multiple of 2^depth, at least 2 * 2^depth."""
     width: int = Field(16, ge=4, le=128)
     """Channels of the U-Net at full size; each halving of the image doubles them."""
     depth: int = Field(3, ge=1, le=5)
     """How many times the U-Net halves the image."""
     mask: MaskKind = "rarity_raw"
-    """What decides where to cut: the class token's `attention` (the paper), or how far a patch's raw or denoised
-    feature lies from those of normal images (`rarity_raw`, `rarity_clean`)."""
+    """Where to cut: by class `attention` (paper), or by the rarity of a patch's features (`rarity_raw`,
+    `rarity_clean`).
+
+    Rarity is the distance of a patch's raw or denoised feature from those of good images."""
     compare_masks: bool = True
-    """Score with the other kinds of mask too (same network), and report them beside the one that `mask` names."""
+    """Also score with the other kinds of mask (same network), and report these scores."""
     mask_fraction: float = Field(0.15, gt=0.0, lt=1.0)
     """Share of the image's pixels that is cut out."""
     neighbours: int = Field(3, ge=1, le=50)
-    """Rarity of a patch: its mean distance to this many nearest features of normal images."""
+    """Rarity of a patch: its mean distance to this many nearest features of good images."""
     memory_size: int = Field(5000, ge=10, le=1_000_000)
-    """Patch features of normal images kept to compare with, drawn at random."""
+    """Randomly sampled patch features of good images that rarity is measured against."""
     hint: Literal["mosaic", "none"] = "mosaic"
-    """What fills the cut: a mosaic of what was there (the paper), or nothing (zeros)."""
+    """What fills the cut: a `mosaic` of the original pixels (paper), or zeros (`none`)."""
     mosaic_scales: tuple[Annotated[int, Field(ge=1, le=128)], ...] = Field((2, 4, 8, 16), min_length=1)
-    """Candidate sides of a mosaic cell, in pixels of the resized image; one is chosen on held-out normal images."""
+    """Candidate sides of a mosaic cell in pixels; one is chosen on validation images.
+
+    Pixels of the image resized to `image_side`."""
     hint_tolerance: float = Field(1.0, ge=0.0)
-    """The coarsest mosaic is chosen whose restoration error is at most (1 + this) times that of the finest."""
+    """The coarsest mosaic with at most 1 + this times the finest mosaic's error is chosen.
+
+    The error is that of the restoration."""
     random_mask_share: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of training images masked by random blocks instead of their own mask: the network must have seen holes
-    anywhere."""
+    """Share of training images masked by random blocks instead of their own mask.
+
+    The network must have seen holes anywhere."""
     gms_weight: float = Field(0.1, ge=0.0)
-    """Weight of 1 - GMS in the loss, beside the squared error (weight 1)."""
+    """Weight of 1 - GMS in the loss; the squared error has weight 1."""
     ssim_weight: float = Field(0.1, ge=0.0)
     """Weight of 1 - SSIM in the loss."""
     epochs: int = Field(24, ge=1)
-    """Passes over the training images, at most."""
+    """Largest number of passes over the training images."""
     batch: int = Field(16, ge=1)
-    """Images a training step."""
+    """Images per training step."""
     lr: float = Field(2e-3, gt=0.0)
     """Learning rate of Adam at the start; it falls to zero along a cosine."""
     patience: int = Field(8, ge=1)
-    """Training stops after this many epochs without a lower loss on the validation images."""
+    """Training stops after this many epochs without a lower validation loss."""
     spread_floor: float = Field(1.0, gt=0.0)
-    """Added to each pixel's variance before pixel maps are standardised, as a share of the mean variance."""
+    """Minimum added to each pixel's variance, as a share of the mean variance.
+
+    It is added before pixel maps are standardised."""
     smooth_sigma: float = Field(1.5, ge=0.0, le=32.0)
-    """Gaussian smoothing of the standardised pixel map, in pixels; 0 for none."""
+    """Standard deviation in pixels of the Gaussian filter over pixel maps; 0: none.
+
+    The maps are standardised first."""
     top_fraction: float = Field(0.01, gt=0.0, le=1.0)
-    """The image score of a pixel map is the mean of this share of its highest pixels; of features, the maximum."""
+    """The image score of a pixel map is the mean of this share of its highest pixels.
+
+    Of features (`compare: features`) it is the maximum."""
 
     @model_validator(mode="after")
     def _sides_fit(self) -> EarConfig:

@@ -1,4 +1,4 @@
-"""The hint: what is cut out is replaced by a mosaic of itself (EAR: visual obfuscation).
+"""The hint: a mosaic of the pixels that are cut out takes their place (EAR: visual obfuscation).
 
 Legend: B images; S side in pixels.
 """
@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NO_HINT = 0
-"""The mosaic scale that stands for an empty hole."""
+"""The mosaic scale that means an empty cut, filled with zeros."""
 
 
 def mosaic(images: Tensor, scale: int) -> Tensor:
-    """Each cell of `scale` x `scale` pixels becomes its mean; cells that the border cuts, the mean of what is there.
+    """Replace each cell of `scale` x `scale` pixels by the mean of its pixels. The border may cut cells.
 
     Args:
         images: (B, 3, S, S).
@@ -28,18 +28,18 @@ def mosaic(images: Tensor, scale: int) -> Tensor:
 
 
 def excise(images: Tensor, masks: Tensor, scale: int) -> Tensor:
-    """The images with what lies under the mask replaced by the hint.
+    """Replace the pixels under the mask by the hint.
 
     Args:
         images: (B, 3, S, S) in [0, 1].
-        masks: (B, 1, S, S) bool, true where cut.
-        scale: mosaic cell in pixels, or NO_HINT for zeros.
+        masks: (B, 1, S, S) bool, true for the pixels to replace.
+        scale: side of a mosaic cell in pixels, or `NO_HINT` for zeros.
     """
     return torch.where(masks, torch.zeros_like(images) if scale == NO_HINT else mosaic(images, scale), images)
 
 
 def choose_scale(errors: Mapping[int, float], tolerance: float) -> int:
-    """The coarsest scale whose restoration error on normal images stays within (1 + tolerance) of the finest one's.
+    """The coarsest scale whose restoration error is at most (1 + tolerance) times that of the finest scale.
 
     Args:
         errors: mosaic scale -> mean restoration error, at least one entry.

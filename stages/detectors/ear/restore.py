@@ -1,4 +1,4 @@
-"""The recovery: training the U-Net on normal images, and the map of what it could not restore.
+"""The recovery: training the U-Net on good images, and the pixel maps of what it could not restore.
 
 Legend: N images; B of them in a batch; S side in pixels.
 """
@@ -18,27 +18,28 @@ from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.hint import NO_HINT, excise
 from stages.detectors.ear.mask import random_blocks
 from stages.detectors.ear.unet import UNet
-from stages.detectors.shared.comparison import PIXEL_KINDS, Normals, PixelKind, as_bytes, unlike
+from stages.detectors.shared.pixel_maps import PIXEL_KINDS, PixelKind, PixelStatistics, dissimilarity
+from stages.detectors.shared.resizing import to_bytes
 from stages.detectors.shared.similarity import gms, ssim
 from stages.training import History, Session, Task, fit
 from stages.types import batches
 
 Pair = tuple[Tensor, Tensor]
-"""(B, 3, S, S) images with the hint in place of the cut, and the images as they were, both in [0, 1]."""
+"""(B, 3, S, S) images with the hint in the cut, and the original images, both in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Images and their masks, in memory: 4 bytes a pixel."""
+    """Images and their masks, in memory: 4 bytes per pixel."""
 
     images: NDArray[np.uint8]
     """(N, S, S, 3)."""
     masks: NDArray[np.bool_]
-    """(N, S, S), true where cut."""
+    """(N, S, S), true for the pixels that are cut out."""
 
 
 class Recovery(Task):
-    """Loss: squared error + weighted 1 - GMS and 1 - SSIM over the whole image (the family of RIAD and InTra)."""
+    """Training with squared error + weighted 1 - GMS and 1 - SSIM over the whole image, as in RIAD and InTra."""
 
     def __init__(self, config: EarConfig) -> None:
         super().__init__()
@@ -64,15 +65,15 @@ def as_tensor(images: NDArray[np.uint8]) -> Tensor:
 
 
 def scales_of(config: EarConfig) -> tuple[int, ...]:
-    """The hints to train with, finest first."""
+    """The mosaic scales to train with, finest first; `NO_HINT` alone without a mosaic."""
     return tuple(sorted(config.mosaic_scales)) if config.hint == "mosaic" else (NO_HINT,)
 
 
 def train(training: Masked, validation: Masked, config: EarConfig, seed: int, session: Session) -> tuple[UNet, History]:
-    """One network for all candidate hints: each image of a batch gets a scale at random.
+    """Train one network for all candidate scales: each image of a batch gets a scale at random.
 
-    A network for each scale would cost as many trainings; a single one sees every scale, and the scale is then
-    chosen on validation images with the network that will be deployed (`scale_errors`).
+    One network per scale would cost as many trainings. A single network sees every scale, and the scale is then
+    chosen on validation images with the network that is deployed (`scale_errors`).
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -103,7 +104,7 @@ def _epoch(data: Masked, config: EarConfig, seed: int, epoch: int) -> Iterator[P
 
 
 def _validation(data: Masked, config: EarConfig) -> Iterator[Pair]:
-    """The images with their own masks, the scales in turn."""
+    """The images with their own masks, each image with the next scale."""
     scales = np.asarray(scales_of(config))
     for rows in batches(len(data.images), config.batch):
         turn = scales[np.arange(rows.start, rows.stop) % len(scales)]
@@ -120,19 +121,19 @@ def _pair(images: NDArray[np.uint8], masks: NDArray[np.bool_], scales: NDArray[n
 
 
 def restore(network: UNet, image: Tensor, mask: Tensor, scale: int) -> tuple[Tensor, dict[PixelKind, Tensor]]:
-    """One forward pass: (1, 3, S, S) image and (1, 1, S, S) mask -> its restoration, and what differs (S, S) by kind.
+    """One forward pass: (1, 3, S, S) image and (1, 1, S, S) mask -> its restoration, and its pixel maps (S, S) by kind.
 
-    One image at a time: a convolution may add in another order when the batch has another size.
+    One image at a time: a convolution may sum in another order if the batch has another size.
     """
     device = next(network.parameters()).device
     with torch.inference_mode():
         image = image.to(device)
         restored = network(excise(image, mask.to(device), scale))
-        return restored.cpu(), {kind: unlike(image, restored, kind)[0, 0].cpu() for kind in PIXEL_KINDS}
+        return restored.cpu(), {kind: dissimilarity(image, restored, kind)[0, 0].cpu() for kind in PIXEL_KINDS}
 
 
 def scale_errors(network: UNet, data: Masked, config: EarConfig) -> dict[int, float]:
-    """Mosaic scale -> mean of 1 - MSGMS under the masks of held-out normal images."""
+    """Mosaic scale -> mean of 1 - MSGMS under the masks of validation images."""
     errors = {}
     for scale in scales_of(config):
         sums = np.zeros(2)
@@ -144,11 +145,11 @@ def scale_errors(network: UNet, data: Masked, config: EarConfig) -> dict[int, fl
     return errors
 
 
-def restored(network: UNet, data: Masked, scale: int, normals: Normals) -> NDArray[np.uint8]:
-    """(N, S, S, 3) what the network makes of the images; their pixel maps go to `normals`."""
-    pictures = np.empty_like(data.images)
+def restore_images(network: UNet, data: Masked, scale: int, statistics: PixelStatistics) -> NDArray[np.uint8]:
+    """The restorations (N, S, S, 3) of the images, whose pixel maps are added to `statistics`."""
+    restorations = np.empty_like(data.images)
     for i, (image, mask) in enumerate(zip(data.images, data.masks, strict=True)):
-        found, differences = restore(network, as_tensor(image[None]), torch.from_numpy(mask)[None, None], scale)
-        pictures[i] = as_bytes(found[0])
-        normals.add({kind: plane.numpy() for kind, plane in differences.items()})
-    return pictures
+        restoration, maps = restore(network, as_tensor(image[None]), torch.from_numpy(mask)[None, None], scale)
+        restorations[i] = to_bytes(restoration[0])
+        statistics.add({kind: plane.numpy() for kind, plane in maps.items()})
+    return restorations

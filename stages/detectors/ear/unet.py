@@ -1,9 +1,9 @@
-"""A plain U-Net: Ronneberger et al., "U-Net", MICCAI 2015, which EAR takes "without any change".
+"""A plain U-Net: Ronneberger et al., "U-Net", MICCAI 2015, which EAR uses "without any change".
 
-Legend: B images; S side; c channels of a level, `width * 2^level`.
+Legend: B images; S side in pixels; c channels of a level, `width * 2^level`.
 
 Deviations from the U-Net of 2015: padded convolutions, so that the output is as large as the input; batch
-normalisation; width and depth are parameters; the output goes through a sigmoid, images being in [0, 1].
+normalisation; width and depth are parameters; a sigmoid at the output, since images are in [0, 1].
 """
 
 from __future__ import annotations

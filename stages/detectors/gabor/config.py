@@ -1,4 +1,4 @@
-"""Parameters of the Gabor floor."""
+"""Parameters of the Gabor baseline."""
 
 from __future__ import annotations
 
@@ -10,26 +10,31 @@ from stages.detectors.interface import DetectorConfig
 
 
 class GaborConfig(DetectorConfig):
-    """A filter bank and a Gaussian per position."""
+    """One Gaussian per position over the responses of a Gabor filter bank (baseline)."""
 
     baseline: ClassVar[bool] = True
 
     image_side: int = Field(256, ge=32, le=2048)
-    """Side in pixels of the grey image that is filtered."""
+    """Side in pixels of the square images that the detector's own model sees.
+
+    Images are grey."""
     grid: int = Field(32, ge=2, le=256)
-    """Side of the grid of positions to which the filters' answers are pooled; also the side of the anomaly map."""
+    """Side of the grid of pooled filter responses, and of the anomaly map."""
     scales: int = Field(3, ge=1, le=6)
-    """Scales: each next one filters the image at half the side. The coarsest must be a multiple of `grid`."""
+    """Number of scales; each halves the image. The coarsest must be a multiple of `grid`."""
     orientations: int = Field(4, ge=1, le=16)
-    """Orientations, evenly over 180 degrees."""
+    """Orientations, spread evenly over 180 degrees."""
     wavelength: float = Field(4.0, ge=2.0, le=12.0)
-    """Wavelength of the Gabor in pixels of its scale."""
+    """Wavelength of the Gabor filter, in pixels of its scale."""
     sigma: float = Field(2.5, ge=0.5, le=6.0)
-    """Deviation of the Gabor's envelope in pixels of its scale; the filter is 13 x 13."""
+    """Standard deviation of the Gabor filter's envelope, in pixels of its scale.
+
+    The filter has 13 x 13 pixels."""
     ridge: float = Field(0.01, gt=0.0, le=1.0)
     """Added to the covariance's diagonal, as a share of its mean diagonal."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
-    """Deviation, in cells of the grid, of the Gaussian that smooths the anomaly map."""
+    """Standard deviation, in grid cells, of the Gaussian filter over the anomaly map. The map's maximum is the image
+    score."""
 
     @model_validator(mode="after")
     def _sides_fit(self) -> GaborConfig:

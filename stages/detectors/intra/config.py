@@ -14,56 +14,71 @@ from stages.types import UserError
 
 
 class IntraConfig(CompareConfig):
-    """Inpainting Transformer: each patch is painted anew from the patches around it."""
+    """Inpainting Transformer: paint each patch anew from the patches around it, compare."""
 
     image_side: int = Field(64, ge=8, le=4096)
-    """S: side in pixels of the image that the network sees; a multiple of `patch_side`. Paper: 256, 320 or 512."""
+    """Side in pixels of the square images that the detector's own model sees.
+
+    S: a multiple of `patch_side`. Paper: 256, 320 or 512."""
     compare_side: int = Field(384, ge=64, le=1024, multiple_of=32)
-    """For `compare: features`: side in pixels at which the image is compared with its restoration, which is enlarged to
-    it; a multiple of 32 and of `image_side`."""
+    """Side in pixels at which image and restoration are compared in features: a multiple of 32 and of `image_side`.
+
+    The restoration is enlarged to it. For `compare: features` only."""
     surroundings: int = Field(12, ge=0, le=99)
-    """For `compare: features`: how many cells away the eight cells lie from which, beside the restoration, a cell's
-    features are predicted; what is left counts. Lot and exposure fall out, smaller defects stay. 0: none."""
+    """Distance, in grid cells, of the eight neighbours that predict a cell's features. The prediction is subtracted,
+    which removes lot and exposure effects and keeps defects smaller than this. 0: no neighbours.
+
+    For `compare: features` only. The restoration's features predict too, also with 0."""
     patch_side: int = Field(8, ge=2, le=128)
-    """K: side in pixels of a patch, the unit that is covered and painted anew. Paper: 16."""
+    """K: side in pixels of a patch, the unit that is covered and painted anew (paper: 16)."""
     window_side: int = Field(5, ge=2, le=64)
-    """L: side in patches of the window that the network sees; at most the grid's, S / K. Paper: 7."""
+    """L: side in patches of the window that the network sees; at most S / K (paper: 7)."""
     blocks: int = Field(4, ge=1, le=64)
-    """n: transformer blocks. Paper: 13."""
+    """n: transformer blocks (paper: 13)."""
     width: int = Field(64, ge=4, le=4096)
-    """D: channels of a token; a multiple of twice `heads` (queries and keys have D / 2). Paper: 512."""
+    """D: channels of a token, a multiple of twice `heads` (paper: 512).
+
+    Queries and keys have D / 2 channels."""
     heads: int = Field(4, ge=1, le=64)
-    """Attention heads. Paper: 8."""
+    """Attention heads (paper: 8)."""
     mlp_ratio: int = Field(4, ge=1, le=16)
-    """Hidden channels of a block's MLP over D. Paper: 4."""
+    """Hidden units of a block's MLP over D (paper: 4)."""
     windows_per_image: int = Field(20, ge=1, le=100_000)
-    """Windows drawn from each training image in an epoch. Paper: 600."""
+    """Windows sampled per training image and epoch (paper: 600)."""
     epochs: int = Field(20, ge=1, le=100_000)
-    """Most epochs of training."""
+    """Largest number of passes over the training images."""
     patience: int = Field(10, ge=1, le=100_000)
-    """Epochs without a lower validation loss after which training stops. Paper: 50."""
+    """Training stops after this many epochs without a lower validation loss.
+
+    Paper: 50."""
     batch: int = Field(64, ge=1, le=65_536)
-    """Windows in a training step. Paper: 256."""
+    """Windows per training step (paper: 256)."""
     lr: float = Field(2e-3, gt=0, le=1)
-    """Highest learning rate of Adam. Paper: 1e-4."""
+    """Peak learning rate of Adam (paper: 1e-4)."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate after the warm-up: constant (paper), or falling to zero over all planned epochs along a cosine."""
+    """Learning rate after the warm-up: `constant` (paper), or a `cosine` to zero.
+
+    The cosine spans all planned epochs."""
     warmup_steps: int = Field(100, ge=0, le=100_000)
-    """Steps over which the learning rate rises linearly from zero. Paper: 0."""
+    """Steps over which the learning rate rises linearly from zero (paper: 0)."""
     alpha: float = Field(0.01, ge=0, le=100)
-    """Weight of 1 - GMS in the loss. Paper: 0.01."""
+    """Weight of 1 - GMS in the loss (paper: 0.01)."""
     beta: float = Field(0.01, ge=0, le=100)
-    """Weight of 1 - SSIM in the loss. Paper: 0.01."""
+    """Weight of 1 - SSIM in the loss (paper: 0.01)."""
     rotations: bool = False
-    """Turn each training window's image by 0, 90, 180 or 270 degrees at random. Paper: on."""
+    """Rotate training images by a random multiple of 90 degrees (paper: true).
+
+    Each window's image is rotated on its own."""
     flips: bool = True
-    """Mirror each training window's image at random (both axes without `rotations`, else the whole dihedral group)."""
+    """Mirror training images at random.
+
+    Along both axes without `rotations`; with it, views are sampled from the whole dihedral group."""
     validation_windows: int = Field(64, ge=1, le=100_000)
-    """Windows of each validation image in the validation loss, drawn once."""
+    """Windows per validation image in the validation loss, sampled once."""
     inference_windows: int = Field(256, ge=1, le=65_536)
-    """Windows of one image that go through the network at once in scoring; bounds the memory."""
+    """Windows of one image that the network scores at once; bounds the memory."""
     smoothing_side: int = Field(5, ge=1, le=255)
-    """Odd side in pixels of the mean filter over pixel maps. Paper: 21 at 256 pixels."""
+    """Side in pixels (odd) of the mean filter over pixel maps (paper: 21 at 256 pixels)."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

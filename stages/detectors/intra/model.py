@@ -2,9 +2,9 @@
 
 Legend: B windows; T = L * L tokens of a window; D width; A heads; P = K * K * 3 values of a patch; G grid side.
 
-Where the paper leaves a choice: the embedding E and the projection after attention are plain linear maps (the first
-without a bias), no norm stands before the mean over the tokens, weights start as PyTorch's linear layers do, and the
-painted patch starts at mid-grey (0.5) instead of black, which saves the steps that climb there.
+Choices that the paper leaves open: the embedding E and the projection after attention are plain linear maps (the first
+without a bias); there is no norm before the mean over the tokens; weights have the initial values of PyTorch's linear
+layers; the painted patch starts at mid-grey (0.5) instead of black, which saves training steps.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class InpaintingTransformer(nn.Module):
-    """Paints the covered patch of a window from the visible ones."""
+    """Paints the covered patch of a window from its visible patches."""
 
     def __init__(self, config: IntraConfig) -> None:
         super().__init__()
@@ -72,23 +72,23 @@ class InpaintingTransformer(nn.Module):
         nn.init.constant_(self.paint.bias, 0.5)
 
     def forward(self, pixels: Tensor, positions: Tensor, covered: Tensor) -> Tensor:
-        """The covered patches.
+        """Paint the covered patches.
 
         Args:
-            pixels: (B, T, P) in [0, 1]; what the covered token holds is not read.
-            positions: (B, T) flat position in the grid of the whole image.
-            covered: (B,) which token is covered.
+            pixels: (B, T, P) in [0, 1]; the values of the covered token are not read.
+            positions: (B, T) flat positions in the grid of the whole image.
+            covered: (B,) index of the covered token.
 
         Returns:
-            (B, P), about [0, 1], not clipped.
+            (B, P), about in [0, 1], not clipped.
         """
         hidden = torch.arange(pixels.shape[1], device=pixels.device) == covered[:, None]  # (B, T)
         x = torch.where(hidden[..., None], self.inpaint, self.embed(pixels)) + self.position[positions]
         outputs: list[Tensor] = []
         count = len(self.blocks)
         for number, block in enumerate(self.blocks, start=1):
-            # Long residuals: the output of block i is added to the input of block n - i. Blocks count from 1; for odd n
-            # the innermost pair are neighbours, and the rule then doubles that input, as written.
+            # Long residuals: the output of block i is added to the input of block n - i. Blocks count from 1. For odd n
+            # the innermost pair is adjacent, and the rule, as the paper writes it, doubles that input.
             partner = count - number
             if 1 <= partner < number:
                 x = x + outputs[partner - 1]
@@ -98,7 +98,7 @@ class InpaintingTransformer(nn.Module):
 
 
 def build(config: IntraConfig, seed: int) -> InpaintingTransformer:
-    """A fresh network whose weights depend on the arguments alone."""
+    """A new network whose weights depend on the arguments only."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return InpaintingTransformer(config)

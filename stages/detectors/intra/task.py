@@ -20,13 +20,13 @@ from stages.types import batches
 WindowBatch = tuple[Tensor, Tensor, Tensor]
 """(B, T, P) uint8 pixels, (B, T) positions, (B,) covered token."""
 _VALIDATION = 2**31
-"""Stands where training has the epoch, so that validation draws from another stream."""
+"""Takes the place of the epoch in the seed of validation windows, so that they come from another random stream."""
 
 
 class TrainingWindows:
-    """The windows of every epoch: each image as often as the others; order, places and views drawn at random.
+    """The windows of every epoch. Each image has the same number; order, places and views are random.
 
-    An image that is turned or mirrored keeps the grid's positions: the network sees it as one more image.
+    An image that is turned or mirrored keeps the positions of the grid: the network sees it as one more image.
     """
 
     def __init__(self, images: NDArray[np.uint8], config: IntraConfig, seed: int) -> None:
@@ -36,32 +36,32 @@ class TrainingWindows:
         self.steps = math.ceil(len(images) * config.windows_per_image / config.batch)
 
     def epoch(self, number: int) -> Iterator[WindowBatch]:
-        """`steps` batches, a pure function of (seed, epoch); each draws of (seed, epoch, step)."""
+        """Yield `steps` batches, a pure function of (seed, epoch). Each batch samples from (seed, epoch, step)."""
         turns = np.tile(np.arange(len(self._images)), self._config.windows_per_image)
         order = np.random.default_rng([self._seed, number]).permutation(turns)
         for step, part in enumerate(batches(len(order), self._config.batch)):
             yield self._step(order[part], np.random.default_rng([self._seed, number, step]))
 
     def _step(self, which: win.Index, rng: np.random.Generator) -> WindowBatch:
-        chosen = win.drawn(rng, len(which), self._config.grid_side, self._config.window_side)
+        windows = win.sample_windows(rng, len(which), self._config.grid_side, self._config.window_side)
         views = rng.choice(self._views, len(which))
-        pixels = win.gather(self._images, which, views, chosen, self._tables)
-        return torch.from_numpy(pixels), torch.from_numpy(chosen.positions), torch.from_numpy(chosen.covered)
+        pixels = win.gather(self._images, which, views, windows, self._tables)
+        return torch.from_numpy(pixels), torch.from_numpy(windows.positions), torch.from_numpy(windows.covered)
 
 
 def validation_batches(images: NDArray[np.uint8], config: IntraConfig, seed: int) -> list[WindowBatch]:
-    """Windows of the validation images as they are, neither turned nor mirrored; drawn once, for they are compared."""
+    """Windows of the validation images, neither turned nor mirrored. All epochs share them, so that losses compare."""
     rng = np.random.default_rng([seed, _VALIDATION])
     tables = win.pixel_tables(config.image_side, config.patch_side)
     which = np.repeat(np.arange(len(images)), config.validation_windows)
-    chosen = win.drawn(rng, len(which), config.grid_side, config.window_side)
-    pixels = win.gather(images, which, np.zeros_like(which), chosen, tables)
-    whole = (torch.from_numpy(pixels), torch.from_numpy(chosen.positions), torch.from_numpy(chosen.covered))
+    windows = win.sample_windows(rng, len(which), config.grid_side, config.window_side)
+    pixels = win.gather(images, which, np.zeros_like(which), windows, tables)
+    whole = (torch.from_numpy(pixels), torch.from_numpy(windows.positions), torch.from_numpy(windows.covered))
     return [(whole[0][part], whole[1][part], whole[2][part]) for part in batches(len(which), config.batch)]
 
 
 class InpaintingTask(Task):
-    """Paint the covered patch: squared error + alpha (1 - GMS) + beta (1 - SSIM), each a mean over the patch."""
+    """Training to paint the covered patch: squared error + alpha (1 - GMS) + beta (1 - SSIM), means over the patch."""
 
     def __init__(self, network: InpaintingTransformer, config: IntraConfig) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class InpaintingTask(Task):
         return painting_loss(painted, target, self._config)
 
     def optimizer(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """Adam; the rate rises over the warm-up, then stays or falls to zero along a cosine."""
+        """Adam. The learning rate rises during the warm-up, then stays constant or falls to zero along a cosine."""
         config = self._config
         adam = torch.optim.Adam(self.network.parameters(), lr=config.lr)
 
@@ -85,15 +85,15 @@ class InpaintingTask(Task):
             rise = min(1.0, (step + 1) / max(1, config.warmup_steps))
             if config.schedule == "constant":
                 return rise
-            left = max(1, steps - config.warmup_steps)
-            done = min(1.0, max(0, step - config.warmup_steps) / left)
-            return rise * 0.5 * (1 + math.cos(math.pi * done))
+            cosine_steps = max(1, steps - config.warmup_steps)
+            progress = min(1.0, max(0, step - config.warmup_steps) / cosine_steps)
+            return rise * 0.5 * (1 + math.cos(math.pi * progress))
 
         return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
 
 
 def painting_loss(painted: Tensor, target: Tensor, config: IntraConfig) -> dict[str, Tensor]:
-    """Loss of (B, P) painted against (B, P) true patches, in [0, 1] (section 3.2)."""
+    """Loss of (B, P) painted patches against the (B, P) true patches, both in [0, 1] (section 3.2)."""
     a, b = (x.view(-1, config.patch_side, config.patch_side, 3).permute(0, 3, 1, 2) for x in (painted, target))
     l2 = torch.nn.functional.mse_loss(painted, target)
     unlike_gms, unlike_ssim = 1 - gms(a, b).mean(), 1 - ssim(a, b).mean()

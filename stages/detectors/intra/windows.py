@@ -1,4 +1,4 @@
-"""Which patches a window holds, and their pixels, for many windows at once: index tables instead of loops.
+"""The patches of a window, and their pixels, for many windows at once, by index tables instead of loops.
 
 Legend: S image side in pixels; K patch side; G = S / K grid side (N = M of the paper); L window side in patches;
 T = L * L tokens of a window; P = K * K * 3 values of a patch; W windows. Grid positions are flat, row by row:
@@ -23,15 +23,15 @@ class Windows:
     positions: Index
     """(W, T) flat grid position of each token, row by row."""
     covered: Index
-    """(W,) which of the T tokens is covered."""
+    """(W,) index of the covered token, 0..T-1."""
 
 
 def place(corners: Index, slots: Index, grid: int, window: int) -> Windows:
-    """Windows by their first patch.
+    """Windows at the given places.
 
     Args:
         corners: (W, 2) row and column of the upper left patch, 0..G-L.
-        slots: (W,) covered token, 0..T-1.
+        slots: (W,) index of the covered token, 0..T-1.
     """
     steps = np.arange(window)
     inside = (steps[:, None] * grid + steps).reshape(-1)  # (L, L) -> (T,)
@@ -40,7 +40,7 @@ def place(corners: Index, slots: Index, grid: int, window: int) -> Windows:
 
 
 def centred(grid: int, window: int) -> Windows:
-    """One window a patch of the image, in grid order, with that patch covered and as central as the border allows.
+    """One window for each patch of the image, in grid order. The patch is covered, and as central as the border allows.
 
     Paper, section 3.3: r = g(t) - max(0, g(t) + L - N - 1), g(c) = max(1, c - floor(L / 2)), all 1-based.
     """
@@ -53,16 +53,16 @@ def centred(grid: int, window: int) -> Windows:
     return place(corners, slots, grid, window)
 
 
-def drawn(rng: np.random.Generator, count: int, grid: int, window: int) -> Windows:
-    """`count` windows, place and covered token uniform and independent (paper, section 3.2)."""
+def sample_windows(rng: np.random.Generator, count: int, grid: int, window: int) -> Windows:
+    """Sample `count` windows; place and covered token are uniform and independent (paper, section 3.2)."""
     corners = rng.integers(0, grid - window + 1, size=(count, 2))
     return place(corners, rng.integers(0, window * window, size=count), grid, window)
 
 
 def pixel_tables(side: int, patch: int) -> Index:
-    """(8, G * G, K * K): for each view of an image, patch and pixel of the view: where it lies in the image.
+    """(8, G * G, K * K): the flat index in the image of each pixel of each patch of each view.
 
-    Element 2 * q + m is the image turned by q * 90 degrees counter-clockwise, then mirrored left to right if m.
+    View 2 * q + m is the image turned by q * 90 degrees counter-clockwise, then mirrored left to right if m is 1.
     """
     image = np.arange(side * side).reshape(side, side)
     views = [
@@ -74,9 +74,9 @@ def pixel_tables(side: int, patch: int) -> Index:
 
 
 def views_allowed(rotations: bool, flips: bool) -> Index:
-    """Which of the eight elements of `pixel_tables` training may draw.
+    """The views of `pixel_tables` that training may sample.
 
-    Flips alone are left to right, top to bottom, and both; with rotations all eight follow.
+    Flips alone are left to right, top to bottom, and both; together with rotations they give all eight views.
     """
     if rotations:
         return np.arange(8) if flips else np.arange(0, 8, 2)
@@ -85,16 +85,16 @@ def views_allowed(rotations: bool, flips: bool) -> Index:
 
 
 def gather(images: Pixels, which: Index, views: Index, windows: Windows, tables: Index) -> Pixels:
-    """Pixels of windows out of (turned or mirrored) images.
+    """Read the pixels of windows from images, turned or mirrored.
 
     Args:
         images: (N, S, S, 3).
-        which: (W,) image of each window.
-        views: (W,) element of `tables` of each window.
+        which: (W,) index of each window's image.
+        views: (W,) index of each window's view in `tables`.
         tables: from `pixel_tables`.
 
     Returns:
-        (W, T, P), a patch's values in the order row, column, colour.
+        (W, T, P), the values of a patch in the order row, column, colour.
     """
     count, tokens = windows.positions.shape
     flat = images.reshape(images.shape[0], -1, 3)  # (N, S * S, 3)

@@ -10,22 +10,25 @@ from stages.detectors.shared.features import FeatureConfig
 
 
 class PadimConfig(FeatureConfig):
-    """A Gaussian over patch features at each position."""
+    """One Gaussian per image position over patch features (baseline)."""
 
     reads_backbone: ClassVar[bool] = True
     baseline: ClassVar[bool] = True
 
     image_side: int = Field(224, ge=64, le=1024, multiple_of=32)
-    """S: side in pixels to which images are resized for `features: imagenet`; a multiple of 32."""
+    """Side in pixels of the square images that the detector's own model sees.
+
+    For `features: imagenet` only; a multiple of 32."""
     shrinkage: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of the covariance pooled over all positions in the covariance of each; the rest is its own."""
+    """Share of the covariance pooled over all positions in each position's covariance."""
     ridge: float = Field(1e-3, gt=0.0, le=1.0)
     """Added to the covariance's diagonal; channels have unit variance."""
     normalised: bool = False
-    """Divide the distance at each position by what is usual there for a normal image that was left out, so that a
-    position where good parts vary much is not where most alarms are. Off: PaDiM as it is known."""
+    """Normalise the distance at each position by its leave-one-out estimate on good images, so that naturally variable
+    positions raise fewer alarms. `false`: original PaDiM."""
     surroundings: int = Field(0, ge=0, le=99)
-    """How many cells away the eight cells lie from which a cell's features are predicted; what the prediction leaves is
-    modelled. 0: features are modelled as they come."""
+    """Distance, in grid cells, of the eight neighbours that predict a cell's features. The prediction is subtracted,
+    which removes lot and exposure effects and keeps defects smaller than this. 0: no neighbours."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
-    """Deviation, in cells of the grid, of the Gaussian that smooths the anomaly map; its maximum is the image score."""
+    """Standard deviation, in grid cells, of the Gaussian filter over the anomaly map. The map's maximum is the image
+    score."""

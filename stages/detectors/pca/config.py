@@ -1,4 +1,4 @@
-"""Parameters of the PCA floor."""
+"""Parameters of the PCA baseline."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from stages.detectors.interface import DetectorConfig
 
 
 class PcaConfig(DetectorConfig):
-    """Reconstruction of the pixels from principal components."""
+    """Reconstruction of the pixels from principal components (baseline)."""
 
     baseline: ClassVar[bool] = True
 
     image_side: int = Field(64, ge=8, le=512)
-    """Side in pixels of the grey image whose pixels are the variables."""
+    """Side in pixels of the square images that the detector's own model sees.
+
+    Images are grey; their pixels are the variables."""
     components: int = Field(150, ge=1, le=10_000)
-    """Principal components kept; with n images at most n - 1 exist, and at most image_side squared."""
+    """Principal components that are kept.
+
+    At most image_side^2, and with n images at most n - 1."""

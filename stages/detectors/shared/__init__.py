@@ -1,1 +1,1 @@
-"""What several detectors share."""
+"""Modules that several detectors use."""

@@ -1,42 +1,46 @@
-"""What held-out images get from a model that has not learnt from them, beside a model that has.
+"""Results of the training-only model on validation images, for a model that is then fitted on both.
 
-The threshold must come from scores of images that are new to the model. Once they have given theirs, there is no reason
-not to learn from them: a few hundred images are all there are. The scores are then those of a model that has seen fewer
-images, to which new ones look a little stranger: the threshold errs on the side of passing good parts.
+The threshold must come from scores of images that are new to the model. After the validation images have been scored,
+nothing speaks against fitting the model on them too: there are a few hundred images in all. The threshold then comes
+from a model that was fitted on fewer images, to which new images look slightly more anomalous: it errs on the side of
+passing good parts.
 
-Source: the thought is that of cross-conformal prediction (Vovk, Annals of Mathematics and AI 74, 2015) with one fold
-held out, without its guarantee for the model of all images.
+Source: the idea is that of cross-conformal prediction (Vovk, Annals of Mathematics and AI 74, 2015) with one fold held
+out, without its guarantee for the model of all images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
 from stages.detectors.interface import DetectorConfig
 from stages.types import Fitted, Samples, ScoreMap
 
-Own = TypeVar("Own", bound=DetectorConfig)
-"""A detector's parameters."""
+Parameters = TypeVar("Parameters", bound=DetectorConfig)
+State = TypeVar("State")
+"""What a detector keeps of the training images, to extend its model by validation images."""
 
 
-def with_held_out(
-    models: Iterable[Fitted],
+def fit_with_validation_results(
+    fit_on_training: Callable[[], tuple[Fitted, State]],
+    extend: Callable[[State], Fitted],
     validation: Samples,
-    config: Own,
+    config: Parameters,
     device: str,
-    score: Callable[[Fitted, Samples, Own, str], Iterator[ScoreMap]],
+    score: Callable[[Fitted, Samples, Parameters, str], Iterator[ScoreMap]],
 ) -> Fitted:
-    """The model that judges others.
+    """The deployed model, with the validation results of the training-only model if the deployed model is another.
 
     Args:
-        models: that of the training images, then that of the validation images as well; made only when asked for.
-        score: the detector's.
+        fit_on_training: fits the detector on training images; called once.
+        extend: fits it on validation images as well. It may change the state, not the arrays of the first model. Called
+            only with `fit_on: train_and_validation`, after the first model has scored the validation images.
+        score: the detector's function `score`.
     """
-    made = iter(models)
-    first = next(made)
+    training_model, state = fit_on_training()
     if config.fit_on == "train":
-        return first
-    held_out = tuple(score(first, validation, config, device))
-    return replace(next(made), held_out=held_out)
+        return training_model
+    results = tuple(score(training_model, validation, config, device))
+    return replace(extend(state), held_out=results)

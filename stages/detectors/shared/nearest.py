@@ -1,4 +1,4 @@
-"""A memory of patch features of normal images, and exact search in it a bounded number of rows at a time.
+"""A memory of patch features of good images, and exact search for the nearest, a bounded number of rows at a time.
 
 Source: Roth et al., "PatchCore", CVPR 2022, sections 3.1 (memory) and 3.2 (greedy coreset).
 
@@ -7,47 +7,59 @@ Legend: P features of one image; M features in memory; C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.detectors.shared.named_arrays import arrays_below
 from stages.types import batches
 
 CHUNK = 16_384
-"""Memory rows compared at a time: bounds the distance matrix to P x CHUNK."""
+"""Memory rows compared at a time. Bounds the distance matrix to P x CHUNK."""
 KEPT = 16
-"""Up to so many chunks are kept in single precision; of a larger memory each is converted anew."""
+"""A memory of up to this many chunks is kept in single precision; chunks of a larger one are converted each time."""
 CHANNELS = 16
-"""Channels in single precision at a time."""
-NOBODY = -1
-"""The owner of no feature: an image that is not among the training images."""
+"""Channels converted to single precision at a time."""
+NO_OWNER = -1
+"""Owner index of an image that is not among the images of the memory."""
 PROJECTED = 64
-"""Most dimensions in which the coreset is chosen; features of more are projected at random (the paper, section 3.2)."""
+"""Largest number of dimensions in which the coreset is chosen. Features with more channels are projected at random (the
+paper, section 3.2)."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Patch features of normal images."""
+    """Patch features of good images."""
 
     features: NDArray[np.float16]
-    """(M, C) as they came."""
+    """(M, C), not standardised."""
     owners: NDArray[np.int32]
-    """(M,) index of the image that a feature comes from, in the order in which they came."""
+    """(M,) index of the image that each feature comes from."""
     centre: NDArray[np.float32]
     """(C,) mean over the memory."""
     spread: NDArray[np.float32]
-    """(C,) standard deviation over the memory: distances are taken in channels of equal spread."""
+    """(C,) standard deviation over the memory. Distances are computed in channels divided by it."""
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], prefix: str) -> Memory:
+        """The memory that `to_arrays` saved with this prefix."""
+        return cls(**arrays_below(arrays, prefix))
+
+    def to_arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """The memory as arrays of a fitted model, whose names start with `prefix`."""
+        return {prefix + name: value for name, value in vars(self).items()}
 
 
-def drawn(blocks: Iterable[NDArray[np.floating]], count: int, patches: int, size: int, seed: int) -> Memory:
-    """`size` of all patches, each equally likely, or all if there are fewer.
+def sample_memory(blocks: Iterable[NDArray[np.floating]], count: int, patches: int, size: int, seed: int) -> Memory:
+    """Sample `size` of all patches, each equally likely, or take all if there are fewer.
 
     Args:
-        blocks: (B, h, w, C) features of `count` images in order, `patches` = h * w of each.
+        blocks: (B, h, w, C) features of `count` images in order, `patches` = h * w for each image.
     """
     generator = np.random.default_rng([seed, 0x6D656D])
     chosen = np.sort(generator.choice(count * patches, min(size, count * patches), replace=False))
@@ -56,16 +68,16 @@ def drawn(blocks: Iterable[NDArray[np.floating]], count: int, patches: int, size
     for block in blocks:
         if not len(features):
             features = np.empty((len(chosen), block.shape[-1]), np.float16)
-        here = (owners >= start) & (owners < start + len(block))
+        in_block = (owners >= start) & (owners < start + len(block))
         flat = block.reshape(len(block), patches, -1)  # (B, h, w, C) -> (B, P, C)
-        features[here] = flat[owners[here] - start, inside[here]]
+        features[in_block] = flat[owners[in_block] - start, inside[in_block]]
         start += len(block)
     return Memory(features, owners.astype(np.int32), *_mean_and_spread(features))
 
 
 def _mean_and_spread(features: NDArray[np.float16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(C,) each of (M, C); some channels at a time, since all of a large memory take twice its room in single
-    precision, and their differences from the mean as much again."""
+    """(C,) each, of (M, C). Computed for a few channels at a time: in single precision a large memory takes twice its
+    space, and the differences from the mean take as much again."""
     channels = features.shape[1]
     mean, spread = np.empty(channels, np.float32), np.empty(channels, np.float32)
     for part in batches(channels, CHANNELS):
@@ -75,15 +87,15 @@ def _mean_and_spread(features: NDArray[np.float16]) -> tuple[NDArray[np.float32]
 
 
 def coreset(memory: Memory, size: int, seed: int, device: str = "cpu") -> Memory:
-    """The `size` features chosen greedily, each the farthest from those chosen before; the first is drawn.
+    """Choose `size` features greedily: the first at random, each next the farthest from all chosen before.
 
-    Cost: M * size distances in at most `PROJECTED` dimensions. Centre and spread stay those of the whole memory.
+    Cost: M * size distances in at most `PROJECTED` dimensions. Centre and spread remain those of the whole memory.
     """
     count, channels = memory.features.shape
     if count <= size:
         return memory
     generator = np.random.default_rng([seed, 0x636F7265])
-    values = (memory.features.astype(np.float32) - memory.centre) / _divisor(memory.spread)
+    values = (memory.features.astype(np.float32) - memory.centre) / channel_divisor(memory.spread)
     if channels > PROJECTED:
         values = values @ generator.standard_normal((channels, PROJECTED), np.float32)
     points = torch.from_numpy(values).to(device)  # (M, d)
@@ -92,9 +104,9 @@ def coreset(memory: Memory, size: int, seed: int, device: str = "cpu") -> Memory
     chosen = torch.empty(size, dtype=torch.int64)
     chosen[0] = int(generator.integers(count))
     for i in range(size):
-        one = int(chosen[i])
-        nearest = torch.minimum(nearest, squares - 2 * (points @ points[one]) + squares[one])
-        nearest[one] = -torch.inf
+        latest = int(chosen[i])
+        nearest = torch.minimum(nearest, squares - 2 * (points @ points[latest]) + squares[latest])
+        nearest[latest] = -torch.inf
         if i + 1 < size:
             chosen[i + 1] = int(nearest.argmax())
     rows = np.sort(chosen.numpy())
@@ -102,13 +114,12 @@ def coreset(memory: Memory, size: int, seed: int, device: str = "cpu") -> Memory
 
 
 class Search:
-    """Distances to the nearest features of a memory: exact, whatever the chunks."""
+    """Exact distances to the nearest features of a memory. They do not depend on `CHUNK`."""
 
     def __init__(self, memory: Memory, neighbours: int, device: str = "cpu") -> None:
         self._neighbours, self._device = neighbours, device
         self._centre = torch.from_numpy(memory.centre).to(device)
-        # A constant channel says nothing: with spread 1 its difference is 0 among normal images.
-        self._spread = torch.from_numpy(_divisor(memory.spread)).to(device)
+        self._spread = torch.from_numpy(channel_divisor(memory.spread)).to(device)
         self._owners = torch.from_numpy(memory.owners).to(device)
         self._features = memory.features  # (M, C)
         self._chunks = list(batches(len(memory.features), CHUNK))
@@ -116,24 +127,26 @@ class Search:
         if len(self._chunks) > KEPT:
             self._kept = []
 
-    def distances(self, features: NDArray[np.floating], owner: int = NOBODY) -> NDArray[np.float32]:
-        """(P, C) features of one image -> (P,) mean distance to the nearest `neighbours`; 0 if there are none.
+    def distances(self, features: NDArray[np.floating], owner: int = NO_OWNER) -> NDArray[np.float32]:
+        """(P, C) features of one image -> (P,) mean distance to the nearest `neighbours` features.
+
+        The distance is 0 if the memory has no features of other images.
 
         Args:
-            owner: the training image that this is: its own features are left out, or it would find itself.
+            owner: index of the image, if its features are in the memory: they are left out of the search.
         """
         queries = self._normalised(features)
         nearest = torch.full((len(queries), self._neighbours), torch.inf, device=queries.device)
         for i, rows in enumerate(self._chunks):
             part = self._kept[i] if self._kept else self._normalised(self._features[rows])
             distance = _squared_distance(queries, part)  # (P, m)
-            if owner != NOBODY:
+            if owner != NO_OWNER:
                 distance[:, self._owners[rows] == owner] = torch.inf
             both = torch.cat([nearest, distance], dim=1)
             nearest = both.topk(self._neighbours, dim=1, largest=False).values
-        found = torch.isfinite(nearest)
-        total = torch.where(found, nearest, 0.0).sqrt().sum(1)
-        mean = total / found.sum(1).clamp(min=1)  # all zero for the only training image: it has no neighbours
+        exists = torch.isfinite(nearest)
+        total = torch.where(exists, nearest, 0.0).sqrt().sum(1)
+        mean = total / exists.sum(1).clamp(min=1)  # 0 / 1 for the only training image, which has no neighbours
         values: NDArray[np.float32] = mean.cpu().numpy()
         return values
 
@@ -142,7 +155,8 @@ class Search:
         return (values - self._centre) / self._spread
 
 
-def _divisor(spread: NDArray[np.float32]) -> NDArray[np.float32]:
+def channel_divisor(spread: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(C,) spread, and 1 for a constant channel, whose differences among good images are then 0."""
     return np.where(spread > 0, spread, 1).astype(np.float32)
 
 

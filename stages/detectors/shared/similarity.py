@@ -1,14 +1,15 @@
-"""How alike two images are, pixel by pixel: gradient magnitude similarity and structural similarity, differentiable.
+"""Similarity of two images at each pixel: gradient magnitude similarity (GMS) and structural similarity (SSIM).
 
-Images are (B, C, H, W) float in [0, 1] with C = 1 (grey) or 3 (RGB); a map is (B, 1, H, W), 1 where both are the same.
+Both are differentiable. Images are (B, C, H, W) float in [0, 1] with C = 1 (grey) or 3 (RGB). A map is (B, 1, H, W),
+1 where both images are the same.
 
-Colour: the gradients see the grey image, the plain mean of the channels; SSIM is computed on each channel and averaged.
+Colour: gradients are computed on the grey image, the mean of the channels; SSIM on each channel, then averaged.
 Borders: the outermost pixel is repeated (a flat image has no edge at its border), so maps are as large as the images.
 
 Sources: GMS: Xue et al., "Gradient Magnitude Similarity Deviation", IEEE TIP 2014, eq. 3-4, whose constant 170 for
 values in 0..255 is 170 / 255^2 = 0.0026 here. Multi-scale GMS: Zavrtanik et al., "Reconstruction by inpainting for
 visual anomaly detection" (RIAD), Pattern Recognition 2021, section 3.2. SSIM: Wang et al., IEEE TIP 2004, eq. 13.
-Deviation: Xue et al. halve the image before they compare; RIAD and InTra do not, nor do we.
+Deviation: Xue et al. halve the images before the comparison; RIAD, InTra and this module do not.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SSIM_SIGMA = 1.5
 SSIM_RADIUS = 5
 """Window of 2 * 5 + 1 = 11 pixels."""
 _TINY = 1e-12
-"""Under the root, so that its slope stays finite on flat regions; it moves a magnitude by at most 1e-6."""
+"""Added under the root to keep its gradient finite on flat regions. It changes a magnitude by at most 1e-6."""
 
 
 def gms(a: Tensor, b: Tensor, constant: float = GMS_CONSTANT) -> Tensor:
@@ -51,20 +52,20 @@ def gradient_magnitude(image: Tensor) -> Tensor:
 
 
 def msgms(a: Tensor, b: Tensor, scales: int = 3, constant: float = GMS_CONSTANT) -> Tensor:
-    """Multi-scale GMS: the maps of the image and of its successive halves, back at full size, averaged.
+    """Multi-scale GMS: the mean of the maps of the image and of its successive halves, brought to full size.
 
-    An image is halved by means of 2 x 2 pixels (an odd last row or column is averaged with what there is of it); maps
-    come back by bilinear interpolation, pixel centres aligned.
+    An image is halved by means of 2 x 2 pixels; at an odd last row or column, by means of the pixels that exist. Maps
+    are enlarged by bilinear interpolation, pixel centres aligned.
 
     Args:
         a, b: (B, C, H, W) in [0, 1].
-        scales: how many sizes: 3 = the image, 1/2 and 1/4.
+        scales: number of sizes; 3: the image, 1/2 and 1/4.
 
     Returns:
         (B, 1, H, W) in (0, 1].
     """
     size = a.shape[-2:]
-    # Halving is linear, and so is the mean of the channels: grey first is the same and costs a third.
+    # Halving and the mean of the channels are linear: converting to grey first gives the same at a third of the cost.
     a, b = a.mean(1, keepdim=True), b.mean(1, keepdim=True)
     total = gms(a, b, constant)
     for _ in range(1, scales):
@@ -78,9 +79,9 @@ def _half(image: Tensor) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity in an 11 x 11 Gaussian window (sigma 1.5), mean of the channels.
+    """Structural similarity in an 11 x 11 Gaussian window (sigma 1.5), mean over the channels.
 
-    The constants are 0.01^2 and 0.03^2; variances are of the window's population (Wang et al., eq. 15).
+    The constants are 0.01^2 and 0.03^2; variances are population variances of the window (Wang et al., eq. 15).
 
     Args:
         a, b: (B, C, H, W) in [0, 1].
@@ -100,7 +101,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def _blur(images: Tensor) -> Tensor:
     """Separable Gaussian over the last two axes, borders repeated: (..., H, W) -> the same shape.
 
-    As two products with band matrices: at the sides used here several times as fast as a convolution with one channel.
+    It is two products with band matrices, at the sides used here several times as fast as a convolution with one
+    channel.
     """
     height, width = images.shape[-2:]
     return _band(height, images) @ images @ _band(width, images).T  # (H, H) @ (..., H, W) @ (W, W)

@@ -1,1 +1,1 @@
-"""Where images come from: one module a source, all behind `registry.SOURCES`."""
+"""Where images come from: one module per source, all reached through `registry.SOURCES`."""

@@ -1,4 +1,4 @@
-"""Drawn parts: textures that vary from part to part, and defects whose masks hold every pixel that changed.
+"""Rendered parts: textures that vary from part to part, and defects whose masks hold every changed pixel.
 
 Legend of shapes: S image side in pixels.
 """
@@ -19,27 +19,27 @@ from scipy.special import expit
 Image = NDArray[np.uint8]
 Field = NDArray[np.float64]
 
-KINDS = ("scratch", "stain", "hole", "bent")
+DEFECT_TYPES = ("scratch", "stain", "hole", "bent")
 LOT = 10
-"""Consecutive parts that share a lot: its tone, and where the light comes from."""
+"""Consecutive parts that share a lot, that is, its tone and the direction of the light."""
 VISIBLE = 12
-"""Least change of a channel, of 255 levels, that makes a pixel part of a defect."""
-LEAST_SHARE = 1 / 2000
-"""Least part of the image that a defect covers, so that it can be seen at all."""
+"""Smallest change of a channel, of 255 levels, that makes a pixel part of a defect."""
+MIN_SHARE = 1 / 2000
+"""Smallest share of the image that a defect covers, so that it can be seen at all."""
 
 
 @dataclass(frozen=True)
-class Drawing:
+class RenderedPart:
     """A part, and where it is defective."""
 
     image: Image
     """(S, S, 3) uint8, RGB."""
     mask: NDArray[np.bool_]
-    """(S, S) one region: outside it the part is the same with its defect as without. Empty for a good part."""
+    """(S, S), one region: outside it the part is the same with and without its defect. Empty for a good part."""
 
 
 @dataclass(frozen=True)
-class Look:
+class CategoryStyle:
     """What the parts of a category have in common."""
 
     texture: Callable[[Generator, int, float], Field]
@@ -47,41 +47,41 @@ class Look:
     """Width of the texture's features as a share of the side."""
     contrast: float
     colour: Field
-    """(3,) mean of the channels, 0..255."""
+    """(3,) means of the channels, 0..255."""
 
 
-def draw(seed: int, category: str, number: int, side: int, kind: str = "") -> Drawing:
-    """A part of the category; with a kind, a defective one. Same arguments, same bytes.
+def render(seed: int, category: str, number: int, side: int, defect_type: str = "") -> RenderedPart:
+    """A part of the category, with or without a defect. The same arguments give the same bytes.
 
     Args:
-        number: of the part, among the good ones or among the defective ones, which are other parts.
-        kind: one of `KINDS`, or empty.
+        number: number of the part among the good or among the defective parts, which are different parts.
+        defect_type: one of `DEFECT_TYPES`, or empty for a good part.
     """
     digest = int.from_bytes(hashlib.sha256(category.encode()).digest()[:8])
-    source = np.random.default_rng([seed, digest, bool(kind), number])
-    lot = np.random.default_rng([seed, digest, 2 + bool(kind), number // LOT])
-    clean = _part(_look(np.random.default_rng([seed, digest]), digest), source, lot, side)
-    if not kind:
-        return Drawing(clean, np.zeros((side, side), np.bool_))
+    source = np.random.default_rng([seed, digest, bool(defect_type), number])
+    lot = np.random.default_rng([seed, digest, 2 + bool(defect_type), number // LOT])
+    clean = _part(_category_style(np.random.default_rng([seed, digest]), digest), source, lot, side)
+    if not defect_type:
+        return RenderedPart(clean, np.zeros((side, side), np.bool_))
     for attempt in count(1):
-        changed = _levels(DEFECTS[kind](source, clean.astype(np.float64), attempt))
+        changed = _levels(DEFECTS[defect_type](source, clean.astype(np.float64), attempt))
         mask = _region(np.abs(changed.astype(np.int64) - clean).max(axis=2) >= VISIBLE)
-        if mask.mean() >= LEAST_SHARE:
+        if mask.mean() >= MIN_SHARE:
             break
-    return Drawing(np.where(mask[..., None], changed, clean), mask)
+    return RenderedPart(np.where(mask[..., None], changed, clean), mask)
 
 
 def _region(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(S, S) the largest connected region of what changed visibly, gaps of a few pixels between such pixels filled."""
+    """(S, S), the largest connected region of visible changes, with gaps of a few pixels filled."""
     closed = visible | ndimage.binary_closing(visible, np.ones((3, 3)), iterations=2)
-    regions, found = ndimage.label(ndimage.binary_fill_holes(closed), np.ones((3, 3)))
-    if not found:
+    regions, number_of_regions = ndimage.label(ndimage.binary_fill_holes(closed), np.ones((3, 3)))
+    if not number_of_regions:
         return visible
     return regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
 
 
-def _look(source: Generator, digest: int) -> Look:
-    return Look(
+def _category_style(source: Generator, digest: int) -> CategoryStyle:
+    return CategoryStyle(
         texture=TEXTURES[digest % len(TEXTURES)],
         scale=source.uniform(0.03, 0.06),
         contrast=source.uniform(0.12, 0.2),
@@ -89,14 +89,14 @@ def _look(source: Generator, digest: int) -> Look:
     )
 
 
-def _part(look: Look, source: Generator, lot: Generator, side: int) -> Image:
-    """(S, S, 3): texture under a light that falls off to one side, with the camera's noise."""
+def _part(style: CategoryStyle, source: Generator, lot: Generator, side: int) -> Image:
+    """(S, S, 3): the texture under a light that falls off to one side, with camera noise."""
     tone, angle = lot.uniform(0.92, 1.08), lot.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:side, :side] / side - 0.5
     light = 1 + 0.12 * (x * np.cos(angle) + y * np.sin(angle)) - 0.2 * (x**2 + y**2)
-    surface = 1 + look.contrast * look.texture(source, side, look.scale)
+    surface = 1 + style.contrast * style.texture(source, side, style.scale)
     grey = tone * source.uniform(0.97, 1.03) * light * surface
-    return _levels(grey[..., None] * look.colour + source.normal(0, 1.5, (side, side, 3)))
+    return _levels(grey[..., None] * style.colour + source.normal(0, 1.5, (side, side, 3)))
 
 
 def _brushed(source: Generator, side: int, scale: float) -> Field:
@@ -125,7 +125,7 @@ TEXTURES: tuple[Callable[[Generator, int, float], Field], ...] = (_brushed, _wov
 
 
 def _noise(source: Generator, side: int, widths: tuple[float, float]) -> Field:
-    """(S, S) smoothed noise of deviation 1; `widths` in pixels down and across."""
+    """(S, S) smoothed noise of standard deviation 1; `widths` in pixels down and across."""
     smooth = ndimage.gaussian_filter(source.normal(size=(side, side)), widths, mode="wrap")
     return (smooth - smooth.mean()) / smooth.std()
 
@@ -142,7 +142,7 @@ def _scratch(source: Generator, image: Field, strength: int) -> Field:
 
 
 def _stain(source: Generator, image: Field, strength: int) -> Field:
-    """A ragged spot that swallows light, and colours a little."""
+    """A ragged spot that absorbs light and tints a little."""
     side = len(image)
     y, x = np.mgrid[:side, :side] / side - 0.5
     along, across = _frame(source, x, y, source.uniform(0, np.pi), 0.3)
@@ -164,7 +164,7 @@ def _hole(source: Generator, image: Field, strength: int) -> Field:
 
 
 def _bent(source: Generator, image: Field, strength: int) -> Field:
-    """A dent: the texture is pulled to one side, and light falls on the slope otherwise."""
+    """A dent: the texture is pulled to one side, and the slope reflects light differently."""
     side = len(image)
     y, x = np.mgrid[:side, :side] / side - 0.5
     angle = source.uniform(0, 2 * np.pi)
@@ -173,15 +173,15 @@ def _bent(source: Generator, image: Field, strength: int) -> Field:
     bump = np.exp(-(along**2 + across**2) / (2 * width**2))
     pull = strength * 0.05 * side * bump
     rows, columns = np.mgrid[:side, :side]
-    at = rows + pull * np.sin(angle), columns + pull * np.cos(angle)
-    channels = [ndimage.map_coordinates(image[..., channel], at, order=1, mode="mirror") for channel in range(3)]
+    places = rows + pull * np.sin(angle), columns + pull * np.cos(angle)
+    channels = [ndimage.map_coordinates(image[..., channel], places, order=1, mode="mirror") for channel in range(3)]
     slope = along / width * bump  # within 0.61 of 0
     return np.stack(channels, axis=2) * (1 + 0.35 * slope[..., None])
 
 
-def _frame(source: Generator, x: Field, y: Field, angle: float, room: float) -> tuple[Field, Field]:
-    """Coordinates along and across a direction, from a point at most `room` from the middle (the side is 1)."""
-    x, y = x - source.uniform(-room, room), y - source.uniform(-room, room)
+def _frame(source: Generator, x: Field, y: Field, angle: float, max_offset: float) -> tuple[Field, Field]:
+    """Coordinates along and across a direction, from a point at most `max_offset` from the middle (the side is 1)."""
+    x, y = x - source.uniform(-max_offset, max_offset), y - source.uniform(-max_offset, max_offset)
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 

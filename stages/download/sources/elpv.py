@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.download.config import DataConfig
-from stages.download.found import Found, Rejected
+from stages.download.found import Rejected, SourceImage
 from stages.types import UserError
 
 CELLS_PER_GROUP = 60
-"""Consecutive cells come from one module and look alike: they stay on one side of the split."""
+"""Consecutive cells come from one module and look alike: they are always in one split."""
 CATEGORIES = ("mono", "poly")
 
 
-def find(config: DataConfig, root: Path) -> Iterator[Found | Rejected]:
-    """The cells of the chosen categories: probability 0 is normal, 1 a defect, in between as `config.uncertain` says.
+def find(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
+    """The cells of the chosen categories: probability 0 is good, 1 a defect, in between as `config.uncertain` says.
 
     Args:
-        root: not used; the images lie in the package.
+        root: not used; the images are in the package.
 
     Raises:
         UserError: the package is missing, or a category is neither mono nor poly.
@@ -45,7 +45,7 @@ def find(config: DataConfig, root: Path) -> Iterator[Found | Rejected]:
         number = re.search(r"(\d+)", file.stem)
         if number is None:
             raise UserError(f"{file}: an ELPV file name holds its cell number; reinstall elpv-dataset")
-        yield Found(
+        yield SourceImage(
             file=file,
             name=file.name,
             category=category,

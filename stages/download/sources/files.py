@@ -1,4 +1,4 @@
-"""Image files below a folder: in one order everywhere, without hidden ones, links followed once."""
+"""Image files below a folder: in the same order on every machine, without hidden files; links are followed once."""
 
 from __future__ import annotations
 
@@ -13,65 +13,65 @@ from stages.types import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """What lies in a folder."""
+    """One entry of a folder."""
 
     name: str
     path: Path
     is_folder: bool
     is_image: bool
-    """An image file, by its ending alone."""
+    """Whether it is an image file, by its file ending alone."""
 
 
 def entries(folder: Path) -> list[Entry]:
-    """What lies in the folder by name, without hidden files and what macOS puts into archives.
+    """Entries of the folder by name, without hidden files and what macOS puts into archives.
 
     Raises:
         UserError: the folder cannot be read.
     """
     try:
-        with os.scandir(folder) as found:
+        with os.scandir(folder) as scan:
             kept = [
-                Entry(one.name, folder / one.name, one.is_dir(), is_image(one.name) and one.is_file())
-                for one in found
-                if not one.name.startswith(".") and one.name != "__MACOSX"
+                Entry(entry.name, folder / entry.name, entry.is_dir(), is_image(entry.name) and entry.is_file())
+                for entry in scan
+                if not entry.name.startswith(".") and entry.name != "__MACOSX"
             ]
     except OSError as fault:
-        raise UserError(f"{folder}: cannot be read ({fault.strerror}); mend that, or remove it") from fault
-    return sorted(kept, key=lambda one: one.name)
+        raise UserError(f"{folder}: cannot be read ({fault.strerror}); change its permissions, or remove it") from fault
+    return sorted(kept, key=lambda entry: entry.name)
 
 
 def folders(folder: Path) -> list[Path]:
-    """Its sub-folders; none where there is no such folder."""
-    return [one.path for one in entries(folder) if one.is_folder] if is_folder(folder) else []
+    """Its sub-folders; none if the folder does not exist."""
+    return [entry.path for entry in entries(folder) if entry.is_folder] if is_folder(folder) else []
 
 
 def images(folder: Path) -> list[Path]:
-    """Image files that lie directly in the folder; none where there is no such folder."""
-    return [one.path for one in entries(folder) if one.is_image] if is_folder(folder) else []
+    """Image files directly in the folder; none if the folder does not exist."""
+    return [entry.path for entry in entries(folder) if entry.is_image] if is_folder(folder) else []
 
 
 def images_below(folder: Path) -> Iterator[str]:
-    """Paths ('/' between parts) of the image files at any depth; a folder that links lead to twice is read once."""
+    """Paths ('/' between parts) of the image files at any depth; a folder that several links lead to is read once."""
     waiting, visited = [(folder, "")], set[str]()
     while waiting:
         inner, prefix = waiting.pop()
         if (real := os.path.realpath(inner)) in visited:
             continue
         visited.add(real)
-        for one in entries(inner):
-            if one.is_folder:
-                waiting.append((one.path, f"{prefix}{one.name}/"))
-            elif one.is_image:
-                yield prefix + one.name
+        for entry in entries(inner):
+            if entry.is_folder:
+                waiting.append((entry.path, f"{prefix}{entry.name}/"))
+            elif entry.is_image:
+                yield prefix + entry.name
 
 
 def is_image(name: str) -> bool:
-    """By the ending alone."""
+    """By the file ending alone."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is one that may be read; False for whatever is no path at all."""
+    """Whether the path is a readable folder; False for anything that is not a valid path."""
     try:
         return path.is_dir()
     except OSError:
@@ -79,18 +79,18 @@ def is_folder(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is one that may be read; False for whatever is no path at all."""
+    """Whether the path is a readable file; False for anything that is not a valid path."""
     try:
         return path.is_file()
     except OSError:
         return False
 
 
-def tops(root: Path) -> list[Path]:
+def possible_roots(root: Path) -> list[Path]:
     """Where a layout may begin: the folder itself and, as in many archives, its single sub-folder.
 
     Raises:
-        UserError: no such folder.
+        UserError: the folder does not exist.
     """
     if not is_folder(root):
         raise UserError(f"data.folder: {root} is not a folder; put the images there, or set data.archive.url")
@@ -98,22 +98,26 @@ def tops(root: Path) -> list[Path]:
     return [root, *inner] if len(inner) == 1 else [root]
 
 
-def home(root: Path, begins: Callable[[Path], bool], layout: str) -> Path:
-    """The first of `tops` where the layout begins.
+def layout_root(root: Path, begins: Callable[[Path], bool], layout: str) -> Path:
+    """The first of `possible_roots` where the layout begins.
+
+    Args:
+        begins: whether the layout begins in a folder.
+        layout: the layout in words, for the message.
 
     Raises:
-        UserError: none of them; says what was expected and what is there.
+        UserError: the layout begins in none of them; the message says what was expected and what is there.
     """
-    for top in (found := tops(root)):
-        if begins(top):
-            return top
+    for folder in (folders := possible_roots(root)):
+        if begins(folder):
+            return folder
     raise UserError(
-        f"data.folder: {found[-1]} does not hold {layout}; it holds {listed(found[-1])}; put the images there so, "
-        "or choose another data.source"
+        f"data.folder: {folders[-1]} does not hold {layout}; it holds {describe_folder(folders[-1])}; arrange the "
+        "images like this, or choose another data.source"
     )
 
 
-def listed(folder: Path) -> str:
+def describe_folder(folder: Path) -> str:
     """The first entries of a folder, for a message."""
-    names = [one.name + ("/" if one.is_folder else "") for one in entries(folder)] or ["nothing"]
+    names = [entry.name + ("/" if entry.is_folder else "") for entry in entries(folder)] or ["nothing"]
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

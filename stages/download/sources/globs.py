@@ -1,4 +1,4 @@
-"""Globs over paths: what the parameters `normal`, `defect` and `mask` of source `folder` mean."""
+"""Globs over paths: the meaning of the parameters `normal`, `defect` and `mask` of source `folder`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ _ANY_FOLDERS, _ANY_PATH, _ANY_NAME, _ANY_LETTER = r"(?:[^/]+/)*", r".*", r"[^/]*
 
 @cache
 def regex(glob: str, kind: str | None = None) -> re.Pattern[str]:
-    """The glob for paths with '/' between parts, to be used with `fullmatch`.
+    """The glob as a regular expression for paths with '/' between parts, to be used with `fullmatch`.
 
-    `**/` stands for any number of folders, a last `**` for whatever lies below, `*` for any part of a name, `?` for a
-    letter, `[ab]`, `[a-c]`, `[!a]` for one of a set; all else for itself, letter case too. `{stem}` stands for any
-    path, `{type}` for `kind`, or where that is None for any name. The first lone `*` is the group `first`.
+    `**/` matches any number of folders, a final `**` everything below, `*` any part of a name, `?` one letter, `[ab]`,
+    `[a-c]`, `[!a]` one letter of a set; everything else matches itself, including letter case. `{stem}` matches any
+    path, `{type}` matches `kind`, or any name if `kind` is None. The first lone `*` is the group `first`.
 
     Raises:
         re.error: an empty or reversed set.
     """
-    pattern, at, starred = "", 0, False
+    pattern, end, has_star = "", 0, False
     for token in _TOKEN.finditer(glob):
-        pattern += re.escape(glob[at : token.start()])
-        at = token.end()
+        pattern += re.escape(glob[end : token.start()])
+        end = token.end()
         text = token.group()
-        if text == "*" and not starred:
+        if text == "*" and not has_star:
             pattern += f"(?P<first>{_ANY_NAME})"
-            starred = True
+            has_star = True
         else:
-            pattern += _translated(text, kind)
-    return re.compile(pattern + re.escape(glob[at:]), re.DOTALL)
+            pattern += _regex_of_token(text, kind)
+    return re.compile(pattern + re.escape(glob[end:]), re.DOTALL)
 
 
-def _translated(token: str, kind: str | None) -> str:
+def _regex_of_token(token: str, kind: str | None) -> str:
     if token.startswith("["):
         inner = token[1:-1].removeprefix("!")
         escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", inner)

@@ -9,24 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.download.config import DataConfig
-from stages.download.found import Found, Rejected
+from stages.download.found import Rejected, SourceImage
 from stages.download.sources.files import folders, images, is_folder
-from stages.download.sources.parts import Mask, Part, assemble, categories
+from stages.download.sources.parts import Mask, Part, assemble, category_folders
 
 LAYOUT = "<category>/train/good, <category>/test/<type>, <category>/ground_truth/<type>/<name>_mask.png"
 
 
-def find(config: DataConfig, root: Path) -> Iterator[Found | Rejected]:
+def find(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
     """Images of every category; the official split is train and test.
 
     Raises:
-        UserError: another layout, or a category that is not there.
+        UserError: the folder has another layout or lacks a category.
     """
-    found = categories(config, root, lambda folder: is_folder(folder / "train/good"), LAYOUT)
-    for category, base in found.items():
-        kinds = [folder.name for folder in folders(base / "test") if folder.name != "good"]
+    bases = category_folders(config, root, lambda folder: is_folder(folder / "train/good"), LAYOUT)
+    for category, base in bases.items():
+        defect_types = [folder.name for folder in folders(base / "test") if folder.name != "good"]
         parts = [Part("train/good", "train"), Part("test/good", "test")]
-        parts += [Part(f"test/{kind}", "test", kind) for kind in kinds]
+        parts += [Part(f"test/{defect_type}", "test", defect_type) for defect_type in defect_types]
         yield from assemble(base, category, parts, _masks(base))
 
 

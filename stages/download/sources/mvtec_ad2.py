@@ -1,7 +1,7 @@
-"""MVTec AD 2: 8 categories, test images under other lighting than the training images.
+"""MVTec AD 2: 8 categories, with test images under other lighting than the training images.
 
 Source: Heckler-Kram et al., "The MVTec AD 2 Dataset", arXiv 2503.21622. Licence: CC BY-NC-SA 4.0. The folders
-test_private and test_private_mixed have no published labels and are passed over.
+test_private and test_private_mixed have no published labels and are ignored.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.download.config import DataConfig
-from stages.download.found import Found, Rejected
+from stages.download.found import Rejected, SourceImage
 from stages.download.sources.files import images, is_folder
-from stages.download.sources.parts import Mask, Part, assemble, categories
+from stages.download.sources.parts import Mask, Part, assemble, category_folders
 
 LAYOUT = "<category>/train/good, <category>/validation/good, <category>/test_public/{good,bad,ground_truth/bad}"
 PARTS = (
@@ -23,19 +23,19 @@ PARTS = (
 )
 
 
-def find(config: DataConfig, root: Path) -> Iterator[Found | Rejected]:
+def find(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
     """Images of every category; the official split is train, validation and (public) test.
 
     Raises:
-        UserError: another layout, or a category that is not there.
+        UserError: the folder has another layout or lacks a category.
     """
-    found = categories(config, root, lambda folder: is_folder(folder / "test_public"), LAYOUT)
-    for category, base in found.items():
+    bases = category_folders(config, root, lambda folder: is_folder(folder / "test_public"), LAYOUT)
+    for category, base in bases.items():
         truth = images(base / "test_public/ground_truth/bad")
         masks = [Mask("bad", file.stem.removesuffix("_mask"), file) for file in truth]
         yield from assemble(base, category, PARTS, masks, group=_scene)
 
 
 def _scene(part: Part, file: Path) -> str:
-    """000_regular.png and 000_overexposed.png show one scene; each folder counts its scenes from 0."""
+    """000_regular.png and 000_overexposed.png show the same scene; each folder counts its scenes from 0."""
     return f"{part.folder}/{file.stem.split('_')[0]}"

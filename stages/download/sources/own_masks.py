@@ -1,4 +1,4 @@
-"""Which mask belongs to which defective image of one's own, by the glob `mask`."""
+"""Finds the defective image that each of the user's masks belongs to, by the glob `mask`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from stages.types import UserError
 
 
 @dataclass(frozen=True)
-class Kind:
-    """The defective images of one type, by what `{stem}` may stand for, and the glob with the type filled in."""
+class TypedGlob:
+    """The glob `mask` with one defect type filled in, and the defective images of this type by what `{stem}` may stand
+    for."""
 
     whole: re.Pattern[str]
     head: re.Pattern[str]
-    """What stands before `{stem}`."""
+    """The part of the glob before `{stem}`."""
     tail: re.Pattern[str]
+    """The part of the glob after `{stem}`."""
     paths: dict[str, list[str]] = field(default_factory=dict)
-    """Images by their path below the folder that names the type, without ending."""
+    """Images by their path below the folder of their type, without ending."""
     names: dict[str, list[str]] = field(default_factory=dict)
     """Images by their name without ending."""
 
     def owners(self, mask: str) -> list[str]:
-        """Images whose `{stem}` makes the glob match the mask; the longest stem has it, a path before a name."""
+        """Images whose `{stem}` makes the glob match the mask; the longest stem wins, a path before a name."""
         if not self.whole.fullmatch(mask):
             return []
-        starts = [at for at in range(len(mask)) if self.head.fullmatch(mask, 0, at)]
-        ends = [at for at in range(1, len(mask) + 1) if self.tail.fullmatch(mask, at)]
+        starts = [start for start in range(len(mask)) if self.head.fullmatch(mask, 0, start)]
+        ends = [end for end in range(1, len(mask) + 1) if self.tail.fullmatch(mask, end)]
         stems = [mask[start:end] for start in starts for end in ends if start < end]
         for stem in sorted(stems, key=len, reverse=True):
             if owners := self.paths.get(stem) or self.names.get(stem):
@@ -40,40 +42,40 @@ class Kind:
 def match_masks(
     glob: str, masks: Iterable[str], defects: Mapping[str, tuple[str, str]], base: Path
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Masks of each defective image, and the masks that belong to none.
+    """Masks of each defective image, and the masks that belong to no image.
 
     Args:
         glob: parameter `mask`, with one `{stem}`.
         masks: paths of the files that the glob matches.
-        defects: type, and path below the folder that names it, by path of the image.
+        defects: path of the image -> its type, and its path below the folder named after the type.
         base: the category's folder, for messages.
 
     Raises:
         UserError: a mask fits several images.
     """
-    kinds = _kinds(glob, defects)
-    found: dict[str, list[str]] = {}
+    globs = _typed_globs(glob, defects)
+    masks_of: dict[str, list[str]] = {}
     orphans: list[str] = []
     for mask in masks:
-        owners = [owner for kind in kinds for owner in kind.owners(mask)]
+        owners = [owner for typed_glob in globs for owner in typed_glob.owners(mask)]
         if len(owners) > 1:
             raise UserError(
                 f"{base / mask}: by data.mask = {glob!r} it is the mask of {owners[0]} and of {owners[1]}; rename it"
             )
         if owners:
-            found.setdefault(owners[0], []).append(mask)
+            masks_of.setdefault(owners[0], []).append(mask)
         else:
             orphans.append(mask)
-    return found, orphans
+    return masks_of, orphans
 
 
-def _kinds(glob: str, defects: Mapping[str, tuple[str, str]]) -> list[Kind]:
+def _typed_globs(glob: str, defects: Mapping[str, tuple[str, str]]) -> list[TypedGlob]:
     head, _, tail = glob.partition("{stem}")
-    kinds: dict[str, Kind] = {}
-    for path, (kind, below) in defects.items():
-        if kind not in kinds:
-            kinds[kind] = Kind(regex(glob, kind), regex(head, kind), regex(tail, kind))
+    globs: dict[str, TypedGlob] = {}
+    for path, (defect_type, below) in defects.items():
+        if defect_type not in globs:
+            globs[defect_type] = TypedGlob(regex(glob, defect_type), regex(head, defect_type), regex(tail, defect_type))
         stem = PurePosixPath(below).with_suffix("")
-        kinds[kind].paths.setdefault(stem.as_posix(), []).append(path)
-        kinds[kind].names.setdefault(stem.name, []).append(path)
-    return list(kinds.values())
+        globs[defect_type].paths.setdefault(stem.as_posix(), []).append(path)
+        globs[defect_type].names.setdefault(stem.name, []).append(path)
+    return list(globs.values())

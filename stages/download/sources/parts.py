@@ -1,4 +1,4 @@
-"""What published layouts have in common: in a category's folder, folders of images of one label, and masks."""
+"""What published layouts have in common: folders of images with one label in a category's folder, and masks."""
 
 from __future__ import annotations
 
@@ -7,55 +7,63 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.download.config import DataConfig
-from stages.download.found import Found, OfficialSplit, Rejected
-from stages.download.sources.files import folders, home, images
+from stages.download.found import OfficialSplit, Rejected, SourceImage
+from stages.download.sources.files import folders, images, layout_root
 from stages.types import UserError
 
 
 @dataclass(frozen=True)
 class Part:
-    """A folder of images of one label."""
+    """A folder of images with one label."""
 
     folder: str
-    """Below the category's folder."""
+    """Relative to the category's folder."""
     split: OfficialSplit = ""
-    kind: str = ""
-    """Type of defect; empty for normal images."""
+    defect_type: str = ""
+    """Empty for good images."""
 
 
 @dataclass(frozen=True)
 class Mask:
     """A mask and the image that it belongs to."""
 
-    kind: str
+    defect_type: str
     stem: str
     """The image's name without ending."""
     file: Path
 
 
-def categories(config: DataConfig, root: Path, is_category: Callable[[Path], bool], layout: str) -> dict[str, Path]:
+def category_folders(
+    config: DataConfig, root: Path, is_category: Callable[[Path], bool], layout: str
+) -> dict[str, Path]:
     """Folders of the configured categories, by name.
 
+    Args:
+        is_category: whether a folder is the folder of a category.
+        layout: the layout in words, for the message.
+
     Raises:
-        UserError: no folder of the layout, or a category that the data set lacks.
+        UserError: no folder has this layout, or the data set lacks a category.
     """
-    top = home(root, lambda folder: any(map(is_category, folders(folder))), layout)
-    there = {folder.name: folder for folder in folders(top) if is_category(folder)}
+    top = layout_root(root, lambda folder: any(map(is_category, folders(folder))), layout)
+    available = {folder.name: folder for folder in folders(top) if is_category(folder)}
     for category in config.categories:
-        if category not in there:
-            raise UserError(f"data.categories: {top} has no {category!r}; it has {', '.join(there)}")
-    return {category: there[category] for category in config.categories}
+        if category not in available:
+            raise UserError(f"data.categories: {top} has no {category!r}; it has {', '.join(available)}")
+    return {category: available[category] for category in config.categories}
 
 
 def single_category(config: DataConfig) -> str:
-    """The name that the user gave to a data set of one kind of part.
+    """The name that the user gave to a data set with a single kind of part.
 
     Raises:
         UserError: several names.
     """
     if len(config.categories) > 1:
-        given = ", ".join(config.categories)
-        raise UserError(f"data.categories: {config.source} is of one kind of part, {given} are several; name one")
+        names = ", ".join(config.categories)
+        raise UserError(
+            f"data.categories: {config.source} has a single kind of part, but {names} are several; name one"
+        )
     return config.categories[0]
 
 
@@ -68,39 +76,39 @@ def assemble(
     mask_above: int = 127,
     group: Callable[[Part, Path], str] | None = None,
     is_image: Callable[[Path], bool] = lambda file: True,
-) -> Iterator[Found | Rejected]:
-    """Images of the parts with their masks, then the masks that no image belongs to.
+) -> Iterator[SourceImage | Rejected]:
+    """Images of the parts with their masks, then the masks that belong to no image.
 
     Args:
-        group: group of an image of a part; None: each image is one, by its name.
-        is_image: which of the parts' files are images, where masks lie among them.
+        group: (part, file) -> group of the image; None: each image is a group, named after it.
+        is_image: which of the parts' files are images, if masks are among them.
     """
     by_image: dict[tuple[str, str], list[Path]] = {}
     for mask in masks:
-        by_image.setdefault((mask.kind, mask.stem), []).append(mask.file)
+        by_image.setdefault((mask.defect_type, mask.stem), []).append(mask.file)
     used: set[tuple[str, str]] = set()
     for part in parts:
         for file in filter(is_image, images(base / part.folder)):
-            key = part.kind, file.stem
+            key = part.defect_type, file.stem
             name = f"{part.folder}/{file.name}"
             used.add(key)
-            yield Found(
+            yield SourceImage(
                 file=file,
                 name=name,
                 category=category,
                 group=name if group is None else group(part, file),
-                defect_type=part.kind,
-                masks=tuple(by_image.get(key, ())) if part.kind else (),
+                defect_type=part.defect_type,
+                masks=tuple(by_image.get(key, ())) if part.defect_type else (),
                 mask_above=mask_above,
                 split=part.split,
             )
     for key, files in by_image.items():
         if key not in used:
             for orphan in files:
-                yield without_image(orphan, category, key[1])
+                yield orphan_mask(orphan, category, key[1])
 
 
-def without_image(mask: Path, category: str, stem: str) -> Rejected:
+def orphan_mask(mask: Path, category: str, stem: str) -> Rejected:
     """A mask that belongs to no image."""
     path = str(mask).encode(errors="replace").decode()
     return Rejected(

@@ -1,4 +1,4 @@
-"""Every source of images by name, and what holds for each of them whatever its layout."""
+"""Every source of images by name, and the checks that apply to all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stages.download.config import DataConfig
-from stages.download.found import Found, Rejected, same_file
+from stages.download.found import Rejected, SourceImage, same_file
 from stages.download.sources import (
     btad,
     elpv,
@@ -23,42 +23,43 @@ from stages.download.sources import (
 )
 from stages.types import UserError
 
-Source = Callable[[DataConfig, Path], Iterator[Found | Rejected]]
-"""From the parameters and the folder where the images lie (`data.folder`, or that of the extracted archive) to what is
-there. `elpv` takes no notice of the folder; `synthetic` draws its files into it."""
+Source = Callable[[DataConfig, Path], Iterator[SourceImage | Rejected]]
+"""(parameters, folder of the images) -> images. The folder is `data.folder`, or that of the unpacked archive. `elpv`
+ignores it; `synthetic` renders its files into it."""
 
 
-def checked(name: str, find: Source) -> Source:
+def with_checks(name: str, find: Source) -> Source:
     """The source with `group_pattern` applied and its names checked.
 
     Raises (while it is read):
-        UserError: two images of a category whose names differ in letter case alone; a category without normal images.
+        UserError: two images of a category have names that differ only in letter case; a category has no good images.
     """
 
-    def find_checked(config: DataConfig, root: Path) -> Iterator[Found | Rejected]:
+    def find_checked(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
         seen: dict[tuple[str, str], str] = {}
-        good: set[str] = set()
-        for one in find(config, root):
-            if isinstance(one, Rejected):
-                yield one
-            elif not _is_text(one.name):
-                path = str(one.file).encode(errors="replace").decode()
-                yield Rejected(path, one.category, "its name is not valid UTF-8; rename it")
+        with_good: set[str] = set()
+        for file in find(config, root):
+            if isinstance(file, Rejected):
+                yield file
+            elif not _is_text(file.name):
+                path = str(file.file).encode(errors="replace").decode()
+                yield Rejected(path, file.category, "its name is not valid UTF-8; rename it")
             else:
-                _once(one, seen)
-                if one.normal:
-                    good.add(one.category)
-                yield one if config.group_pattern is None else replace(one, group=group(config.group_pattern, one.name))
+                _check_unique(file, seen)
+                if file.is_good:
+                    with_good.add(file.category)
+                pattern = config.group_pattern
+                yield file if pattern is None else replace(file, group=group_of(pattern, file.name))
         for category in config.categories:
-            if category not in good:
+            if category not in with_good:
                 raise UserError(
-                    f"data.categories: {name} has no normal images of category {category!r} in {root}; add some"
+                    f"data.categories: {name} has no good images of category {category!r} in {root}; add some"
                 )
 
     return find_checked
 
 
-def group(pattern: str, name: str) -> str:
+def group_of(pattern: str, name: str) -> str:
     """First group (or whole match) of the pattern in the name; an image that it does not match is its own group."""
     match = re.search(pattern, name)
     if match is None:
@@ -66,15 +67,15 @@ def group(pattern: str, name: str) -> str:
     return match.group(1) if match.re.groups and match.group(1) is not None else match.group(0)
 
 
-def _once(one: Found, seen: dict[tuple[str, str], str]) -> None:
-    """Raises UserError for a name that other systems take for one that came before."""
-    key = one.category, same_file(one.name)
+def _check_unique(image: SourceImage, seen: dict[tuple[str, str], str]) -> None:
+    """Raises UserError for a name that some systems take for the name of an earlier image."""
+    key = image.category, same_file(image.name)
     if key in seen:
         raise UserError(
-            f"category {one.category!r}: {seen[key]} and {one.name} differ in letter case alone, so they are one file "
-            "on many machines; rename or remove one of them"
+            f"category {image.category!r}: {seen[key]} and {image.name} differ in letter case alone, so they are one "
+            "file on many machines; rename or remove one of them"
         )
-    seen[key] = one.name
+    seen[key] = image.name
 
 
 def _is_text(name: str) -> bool:
@@ -86,7 +87,7 @@ def _is_text(name: str) -> bool:
 
 
 SOURCES: dict[str, Source] = {
-    name: checked(name, find)
+    name: with_checks(name, find)
     for name, find in {
         "elpv": elpv.find,
         "folder": folder.find,

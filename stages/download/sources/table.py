@@ -1,4 +1,4 @@
-"""CSV files that name images: each fault is told with the file and the line."""
+"""CSV files that name images: every error message names the file and the line."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from stages.types import UserError
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a CSV file, its cells by column, blanks around them taken off."""
+    """A line of a CSV file: its cells by column, without blanks around them."""
 
     where: str
     """File and line, for messages."""
     cells: dict[str, str]
 
-    def image(self, column: str, base: Path) -> str:
+    def image_path(self, column: str, base: Path) -> str:
         """The cell as the path of an image file below `base`, '/' between parts.
 
         Raises:
-            UserError: empty, absolute, with '..', not there, or without the ending of an image.
+            UserError: the path is empty, absolute, has '..', does not exist, or lacks the ending of an image.
         """
         text = self.cells[column]
         path = PurePosixPath(text)
@@ -31,30 +31,31 @@ class Line:
             raise UserError(f"{self.where}: column {column!r} is empty; write the path of an image below {base}")
         if path.is_absolute() or ".." in path.parts:
             raise UserError(
-                f"{self.where}: {text!r} leads out of {base}; write a path below it, without / in front and .."
+                f"{self.where}: {text!r} leads out of {base}; write a path below it, without a leading / and without .."
             )
         if not is_file(base / path):
-            hint = "; write / between folders" if "\\" in text else "; mend the path or remove the line"
+            hint = "; write / between folders" if "\\" in text else "; correct the path or remove the line"
             raise UserError(f"{self.where}: there is no file {text!r} below {base}{hint}")
         if not is_image(text):
-            raise UserError(f"{self.where}: {text!r} is no image by its ending (.png, .jpg, ...); remove the line")
+            raise UserError(f"{self.where}: {text!r} has no image ending (.png, .jpg, ...); remove the line")
         return path.as_posix()
 
 
-def lines(file: Path, columns: tuple[str, ...]) -> Iterator[Line]:
+def read_lines(file: Path, columns: tuple[str, ...]) -> Iterator[Line]:
     """The lines below the header that are not blank.
 
     Raises:
-        UserError: not readable as UTF-8 CSV, a column that is missing, a line with more or fewer cells than the header.
+        UserError: the file is not readable as UTF-8 CSV; a column is missing; a line has more or fewer cells than the
+            header.
     """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.DictReader(opened, strict=True)
+        with file.open(encoding="utf-8-sig", newline="") as text_file:
+            reader = csv.DictReader(text_file, strict=True)
             header = [name.strip() for name in reader.fieldnames or ()]
             for column in columns:
                 if column not in header:
-                    named = ", ".join(header) or "nothing"
-                    raise UserError(f"{file} line 1: no column {column!r}; it names {named}")
+                    columns_found = ", ".join(header) or "nothing"
+                    raise UserError(f"{file} line 1: no column {column!r}; it names {columns_found}")
             reader.fieldnames = header
             for row in reader:
                 where = f"{file} line {reader.line_num}"
@@ -62,6 +63,6 @@ def lines(file: Path, columns: tuple[str, ...]) -> Iterator[Line]:
                     raise UserError(f"{where}: not {len(header)} cells as in line 1; quote a cell that holds a comma")
                 yield Line(where, {name: cell.strip() for name, cell in row.items()})
     except (UnicodeDecodeError, csv.Error) as fault:
-        raise UserError(f"{file}: not a CSV file in UTF-8 ({fault}); save it as such") from fault
+        raise UserError(f"{file}: not a CSV file in UTF-8 ({fault}); save it as CSV in UTF-8") from fault
     except OSError as fault:
-        raise UserError(f"{file}: cannot be read ({fault.strerror}); mend that, or remove it") from fault
+        raise UserError(f"{file}: cannot be read ({fault.strerror}); change its permissions, or remove it") from fault

@@ -1,9 +1,8 @@
-"""The bundle: what is in it, that it is whole whatever happens, and when it is made anew."""
+"""The bundle: its content, that it is always complete, and when it is made again."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import shutil
 import subprocess
@@ -17,31 +16,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.bundle import writer as made
+from pipeline.bundle import writer
 from pipeline.bundle.reader import Bundle, differences, open_bundle
-from pipeline.bundle.writer import INDEX, digest_of, is_current, make_bundle
+from pipeline.bundle.writer import INDEX, is_current, make_bundle
 from pipeline.project import paths
-from pipeline.project.params import Params, load_params
 from pipeline.stage_io.saving import load_fitted
 from stages.array_store import StoredRows
 from stages.types import UserError
 from tests.conftest import change_params
-
-
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
-
-
-@pytest.fixture(scope="module")
-def bundle(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("bundle") / "made"
-    assert make_bundle(params_of(finished), finished, folder) == folder
-    return open_bundle(folder)
-
-
-def params_of(project: Path) -> Params:
-    return load_params(project / "params.yaml")
+from tests.pipeline.bundle.helpers import params_of, rewritten, sha256
 
 
 def burnish(project: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +32,7 @@ def burnish(project: Path, environment: dict[str, str], *arguments: str) -> subp
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_it_holds_the_models_the_parameters_and_the_thresholds(finished: Path, bundle: Bundle) -> None:
+def test_it_contains_models_parameters_and_thresholds(finished: Path, bundle: Bundle) -> None:
     metrics = json.loads((finished / "data/metrics/metrics.json").read_text())
     assert bundle.params == params_of(finished)
     assert bundle.categories == ("tile",)
@@ -60,44 +43,40 @@ def test_it_holds_the_models_the_parameters_and_the_thresholds(finished: Path, b
         values = metrics["tile"][name]
         expected = {"value": values["threshold"], "note": values["threshold_note"]}
         assert bundle.index["thresholds"]["tile"][name] == expected
-        same(bundle.fitted(made.model_part("tile", name)), finished / paths.model("tile", name))
-    same(bundle.fitted("backbone"), finished / "data/backbone")
-    same(bundle.fitted("denoiser"), finished / "data/models/denoiser")
+        check_same(bundle.fitted(writer.model_part("tile", name)), finished / paths.model("tile", name))
+    check_same(bundle.fitted("backbone"), finished / "data/backbone")
+    check_same(bundle.fitted("denoiser"), finished / "data/models/denoiser")
     files = [path for path in bundle.folder.rglob("*") if path.is_file() and path.name != INDEX]
     assert {str(path.relative_to(bundle.folder)): sha256(path) for path in files} == bundle.index["files"]
 
 
-def same(found: Any, folder: Path) -> None:
+def check_same(found: Any, folder: Path) -> None:
     expected, _ = load_fitted(folder)
     assert (found.info, found.metrics) == (expected.info, expected.metrics)
     assert set(found.arrays) == set(expected.arrays)
     assert all(np.array_equal(found.arrays[name], value) for name, value in expected.arrays.items())
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_it_says_where_it_comes_from(finished: Path, bundle: Bundle) -> None:
+def test_it_records_its_origin(finished: Path, bundle: Bundle) -> None:
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=finished, capture_output=True, text=True, check=True)
     found = bundle.index["provenance"]
     assert found["commit"] == git.stdout.strip()
-    assert found["changed_files"] == ["params.yaml"]  # its commit came before the change
+    assert found["changed_files"] == ["params.yaml"]  # the project was committed before this change
     assert found["dvc_lock"] == sha256(finished / "dvc.lock")
     assert set(found["versions"]) >= {"burnish", "torch", "timm"}
     assert differences(bundle) == []
 
 
-def test_what_differs_from_its_maker_is_said(bundle: Bundle) -> None:
-    made_by = {"code": "other", "versions": {**bundle.index["provenance"]["versions"], "torch": "1.0"}}
-    other = Bundle(bundle.folder, {**bundle.index, "provenance": made_by}, bundle.params)
+def test_differences_from_the_writer_are_named(bundle: Bundle) -> None:
+    provenance = {"code": "other", "versions": {**bundle.index["provenance"]["versions"], "torch": "1.0"}}
+    other = Bundle(bundle.folder, {**bundle.index, "provenance": provenance}, bundle.params)
     torch, code = differences(other)
-    assert torch.startswith("torch 1.0, here ")
-    assert code == "other code of the stages"
+    assert torch.startswith("torch 1.0 (here ")
+    assert code == "different code of the stages"
 
 
-def test_training_images_in_short(project: Path) -> None:
-    """Those of calibration are learnt from too: four and one."""
+def test_facts_about_the_training_images(project: Path) -> None:
+    """Validation images count too, because the deployed model is fitted on them: four and one."""
     manifest = pd.read_parquet(project / "data/raw/manifest.parquet")
     train = manifest[manifest["split"] == "train"].index
     manifest.loc[train[0], ["width", "height"]] = [30, 60]
@@ -109,10 +88,10 @@ def test_training_images_in_short(project: Path) -> None:
     assert found == {"count": 5, "common": [40, 40], "width": [30, 40], "height": [40, 60], "modes": ["L", "RGBA"]}
 
 
-def test_colours_of_heat_maps_are_those_of_good_validation_images(finished: Path, bundle: Bundle) -> None:
+def test_the_colour_range_comes_from_good_validation_images(finished: Path, bundle: Bundle) -> None:
     folder = finished / paths.maps("tile", "pca")
     row = int(np.flatnonzero(pd.read_parquet(folder / "scores.parquet")["split"] == "validation")[0])
-    plane = StoredRows(folder / "maps.zarr")[row]  # 32 x 32: all of its pixels count
+    plane = StoredRows(folder / "maps.zarr")[row]  # 32 x 32: all its pixels are used
     expected = [np.median(plane), np.quantile(plane.astype(np.float64), 0.999)]
     assert bundle.index["map_limits"]["tile"]["pca"] == pytest.approx(expected)
 
@@ -120,7 +99,7 @@ def test_colours_of_heat_maps_are_those_of_good_validation_images(finished: Path
 def test_the_project_may_change_later(project: Path) -> None:
     make_bundle(params_of(project), project)
     for path in (project / "data/backbone").glob("model.*"):
-        path.write_bytes(b"")  # in place, which would reach a hard link
+        path.write_bytes(b"")  # in place, which would change a hard link too
     shutil.rmtree(project / "data/models")
     bundle = open_bundle(project / paths.BUNDLE)
     for part in ("backbone", "denoiser", "detectors/tile/ear", "fused/tile"):
@@ -135,11 +114,11 @@ def test_the_project_may_change_later(project: Path) -> None:
         (lambda p: (p / "data/backbone/model.safetensors").unlink(), "backbone/model.safetensors is missing"),
         (lambda p: (p / "data/metrics/metrics.json").unlink(), "metrics.json is missing"),
         (lambda p: (p / "data/metrics/metrics.json").write_text("{"), "metrics.json is not JSON"),
-        (lambda p: (p / "data/metrics/metrics.json").write_text("{}"), "says nothing of tile ear"),
+        (lambda p: (p / "data/metrics/metrics.json").write_text("{}"), "has no metrics of tile ear"),
         (lambda p: (p / "data/raw/manifest.parquet").unlink(), "manifest.parquet is missing"),
     ],
 )
-def test_what_has_not_run_is_named_and_the_old_bundle_stays(
+def test_what_is_missing_is_named_and_the_old_bundle_stays(
     project: Path, spoil: Callable[[Path], None], words: str
 ) -> None:
     make_bundle(params_of(project), project)
@@ -153,10 +132,10 @@ def test_what_has_not_run_is_named_and_the_old_bundle_stays(
 
 
 @pytest.mark.parametrize("dies_at", ["a file", "the rename", "the old one's removal"])
-def test_killed_at_any_point_it_leaves_a_whole_bundle(
+def test_a_kill_at_any_point_leaves_a_complete_bundle(
     project: Path, dies_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """KeyboardInterrupt stands for the kill; what `finally` would tidy up is left as a kill would leave it."""
+    """KeyboardInterrupt stands for the kill; nothing is cleaned up, as after a kill."""
     make_bundle(params_of(project), project)
 
     def die(*_: object, **__: object) -> None:
@@ -164,15 +143,15 @@ def test_killed_at_any_point_it_leaves_a_whole_bundle(
 
     with monkeypatch.context() as patch:
         if dies_at == "the old one's removal":
-            patch.setattr(made.shutil, "rmtree", lambda path, **_: die() if Path(path).name == "v1" else None)
+            patch.setattr(writer.shutil, "rmtree", lambda path, **_: die() if Path(path).name == "v1" else None)
         else:
-            patch.setattr(made.shutil, "rmtree", lambda *_, **__: None)
-            patch.setattr(*((made.shutil, "copyfile") if dies_at == "a file" else (Path, "rename")), die)
+            patch.setattr(writer.shutil, "rmtree", lambda *_, **__: None)
+            patch.setattr(*((writer.shutil, "copyfile") if dies_at == "a file" else (Path, "rename")), die)
         with pytest.raises(KeyboardInterrupt):
             make_bundle(params_of(project), project)
     folder = project / paths.BUNDLE
-    left = open_bundle(folder)
-    for name in left.index["files"]:
+    remaining = open_bundle(folder)
+    for name in remaining.index["files"]:
         assert (folder / name).is_file()
     make_bundle(params_of(project), project)
     assert {path.name for path in folder.iterdir()} == {INDEX, open_bundle(folder).index["folder"]}
@@ -182,89 +161,21 @@ def test_a_full_disk_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch)
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(project))
 
-    monkeypatch.setattr(made.shutil, "copyfile", full)
+    monkeypatch.setattr(writer.shutil, "copyfile", full)
     with pytest.raises(UserError, match="the disk is full"):
         make_bundle(params_of(project), project)
     assert list((project / paths.BUNDLE).iterdir()) == []
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(finished: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_alone(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "v1").mkdir()
     (tmp_path / "v1" / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="holds something that is no bundle"):
+    with pytest.raises(UserError, match="holds something else than a bundle"):
         make_bundle(params_of(finished), finished, tmp_path)
     assert (tmp_path / "v1" / "thesis.tex").exists()
 
 
-def rewritten(**changes: Any) -> Callable[[Path], None]:
-    """Change bundle.json; its digest is then right or, with `digest` among the changes, what they say."""
-
-    def change(folder: Path) -> None:
-        index = json.loads((folder / INDEX).read_text())
-        index.pop("digest")
-        index |= changes
-        index.setdefault("digest", digest_of(index))
-        (folder / INDEX).write_text(json.dumps(index))
-
-    return change
-
-
-def edited(name: str, old: str, new: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        text = (folder / name).read_text()
-        assert old in text
-        (folder / name).write_text(text.replace(old, new, 1))
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (shutil.rmtree, "no bundle in"),
-        (lambda folder: (folder / INDEX).write_text("{"), "bundle.json cannot be read"),
-        (rewritten(format=2), "is of format 2, this version of burnish reads format 1"),
-        (edited(INDEX, '"format": 1', '"format": 0'), "is of format 0"),
-        (rewritten(thresholds={}, digest="0"), "bundle.json was altered"),
-        (edited(INDEX, '"value": ', '"value": 1'), "bundle.json was altered"),
-        (edited("v1/params.json", '"seed": 0', '"seed": 1'), "params.json was altered: its digest is"),
-        (lambda folder: (folder / "v1/params.json").unlink(), "params.json is missing"),
-        (rewritten(files={}), "does not name v1/params.json"),
-    ],
-)
-def test_what_is_altered_is_refused(bundle: Bundle, tmp_path: Path, spoil: Callable[[Path], None], words: str) -> None:
-    folder = Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
-    spoil(folder)
-    with pytest.raises(UserError, match=words) as refused:
-        open_bundle(folder)
-    assert "burnish bundle" in str(refused.value)
-
-
-def test_parameters_of_another_version_are_named(bundle: Bundle, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
-    edited("v1/params.json", '"score"', '"scroe"')(folder)
-    rewritten(files={**bundle.index["files"], "v1/params.json": sha256(folder / "v1/params.json")})(folder)
-    with pytest.raises(UserError, match=r"unknown key 'scroe'.*another version of burnish"):
-        open_bundle(folder)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
-def test_models_are_checked_as_they_are_loaded(bundle: Bundle, tmp_path: Path, name: str) -> None:
-    folder = Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
-    path = folder / "v1/detectors/tile/pca" / name
-    content = bytearray(path.read_bytes())
-    content[-3] ^= 1
-    path.write_bytes(content)
-    opened = open_bundle(folder)
-    with pytest.raises(UserError, match=rf"pca/{name} was altered"):
-        opened.fitted("detectors/tile/pca")
-    opened.fitted("detectors/tile/ear")
-    path.unlink()
-    with pytest.raises(UserError, match=rf"pca/{name} is missing"):
-        opened.fitted("detectors/tile/pca")
-
-
-def test_it_is_current_as_long_as_dvc_lock_is(project: Path) -> None:
+def test_it_is_current_until_dvc_lock_changes(project: Path) -> None:
     assert not is_current(project)
     make_bundle(params_of(project), project)
     assert is_current(project)
@@ -277,9 +188,9 @@ def test_it_is_current_as_long_as_dvc_lock_is(project: Path) -> None:
     assert not is_current(project)
 
 
-def test_burnish_run_makes_it_when_it_is_due(project: Path, environment: dict[str, str]) -> None:
+def test_burnish_run_makes_it_when_needed(project: Path, environment: dict[str, str]) -> None:
     folder = project / paths.BUNDLE
-    for expected in ("v1", "v1"):  # the second time nothing is to do
+    for expected in ("v1", "v1"):  # the second time nothing has to run
         done = burnish(project, environment, "run")
         assert done.returncode == 0, done.stderr
         assert "nothing to do" in done.stdout

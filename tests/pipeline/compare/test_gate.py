@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.compare.diff import Diff, compare
-from pipeline.compare.gate import judge
+from pipeline.compare.diff import Diff, compare_sides
+from pipeline.compare.gate import find_breaches
 from pipeline.project.gate_rules import Rule
 from stages.types import UserError
 from tests.pipeline.compare import toy
@@ -11,13 +11,13 @@ from tests.pipeline.compare import toy
 
 @pytest.fixture(scope="module")
 def worse() -> Diff:
-    """`knn` is worse by far, `pca` the same."""
+    """`knn` is far worse, `pca` is identical."""
     table = toy.manifest(80, 80)
-    return compare(toy.side(toy.run(2.0, 0, table)), toy.side(toy.run(0.3, 1, table)), resamples=200)
+    return compare_sides(toy.side(toy.run(2.0, 0, table)), toy.side(toy.run(0.3, 1, table)), resamples=200)
 
 
 def names(diff: Diff, rule: str, **chosen: list[str]) -> list[str]:
-    return [breach.row.label for breach in judge(diff, Rule.parse(rule), **chosen)]
+    return [breach.row.label for breach in find_breaches(diff, Rule.parse(rule), **chosen)]
 
 
 def test_parse() -> None:
@@ -54,7 +54,7 @@ def test_bad_rules(text: str, match: str) -> None:
         ("image_auroc>=-0.01", True),
         ("escape_rate<=+0.01", True),
         ("escape_rate<=+0.9", False),
-        ("overkill_rate<=0", False),  # may have risen, but that is not shown
+        ("overkill_rate<=0", False),  # it may have risen, but the interval does not show it
         ("image_auroc<=0", False),
     ],
 )
@@ -76,26 +76,26 @@ def test_which_rows(worse: Diff) -> None:
     assert names(worse, "image_auroc>=0", detectors=["pca"]) == []
     assert names(worse, "*/*:image_auroc>=0", detectors=["pca"]) == ["tile/knn:image_auroc"]
     assert names(worse, "tile/pca:image_auroc>=0") == []
-    with pytest.raises(UserError, match=r"about no row: compared are tile/knn, tile/pca"):
+    with pytest.raises(UserError, match=r"matches no result; available: tile/knn, tile/pca"):
         names(worse, "image_auroc>=0", categories=["bolt"])
 
 
-def test_what_cannot_be_judged_is_a_fault() -> None:
+def test_a_rule_that_cannot_be_evaluated_is_an_error() -> None:
     a, b = toy.side(toy.run()), toy.side(toy.run(table=toy.manifest(goods=30)))
     with pytest.raises(
-        UserError, match=r"cannot be judged: tile/\w+:image_auroc: not comparable: other images: 0 only"
+        UserError, match=r"cannot be evaluated: tile/\w+:image_auroc: not comparable: different images: 0 only"
     ):
-        names(compare(a, b), "image_auroc>=-1")
+        names(compare_sides(a, b), "image_auroc>=-1")
     lost = toy.side(toy.run(), predictions={}, problems={"predictions": "gone"})
     with pytest.raises(UserError, match="no interval: predictions of A: gone"):
-        names(compare(lost, toy.side(toy.run(seed=1))), "image_auroc>=-1")
+        names(compare_sides(lost, toy.side(toy.run(seed=1))), "image_auroc>=-1")
 
 
-def test_without_defective_images_overkill_can_be_judged() -> None:
-    """As the README says of lines that have none."""
+def test_without_defective_images_overkill_can_be_evaluated() -> None:
+    """As the README recommends for data without defective images."""
     table = toy.manifest(80, 0)
     strict = toy.Run(table, toy.run(seed=1, table=table).scores, threshold=-9.0)
-    diff = compare(toy.side(toy.run(table=table)), toy.side(strict), resamples=100)
-    with pytest.raises(UserError, match=r"cannot be judged: tile/knn:image_auroc.*no defect images"):
+    diff = compare_sides(toy.side(toy.run(table=table)), toy.side(strict), resamples=100)
+    with pytest.raises(UserError, match=r"cannot be evaluated: tile/knn:image_auroc.*no defect images"):
         names(diff, "image_auroc>=-0.01")
     assert names(diff, "overkill_rate<=+0.02") == ["tile/knn:overkill_rate"]

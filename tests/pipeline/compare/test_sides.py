@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from dvc.repo import Repo
 
-from pipeline.compare.sides import read_images, read_side
+from pipeline.compare.read_side import read_images, read_side
 from stages.types import UserError
 from tests.pipeline.compare import toy
 from tests.pipeline.compare.toy import git
@@ -23,8 +23,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (project / "README.md").write_text("hello")
     git(project, "add", "README.md")
     git(project, "commit", "--quiet", "-m", "before the pipeline")
-    for number, one in enumerate((toy.run(0.5, 0, pictures=True), toy.run(2.0, 1, pictures=True, params=PARAMS))):
-        toy.write_run(project, one)
+    for number, run in enumerate((toy.run(0.5, 0, pictures=True), toy.run(2.0, 1, pictures=True, params=PARAMS))):
+        toy.write_run(project, run)
         toy.commit(project, f"run {number}")
     return project
 
@@ -38,7 +38,7 @@ def project(original: Path, tmp_path: Path) -> Path:
 
 
 def state(project: Path) -> dict[str, object]:
-    """All that a look must leave as it is."""
+    """All that reading a side must leave unchanged."""
     files = [path for path in project.rglob("*") if path.is_file() and ".git" not in path.parts]
     kept = {str(path): path.read_bytes() for path in files if "tmp" not in path.parts}
     return {**kept, "status": git(project, "status", "--porcelain"), "head": git(project, "rev-parse", "HEAD")}
@@ -57,7 +57,7 @@ def test_a_revision_and_the_workspace(project: Path) -> None:
         expected = toy.tables(run)["tile", "knn"].drop(columns="mask_path").reset_index(drop=True)
         pd.testing.assert_frame_equal(side.predictions["tile", "knn"], expected, check_dtype=False)
         assert side.manifest is not None and len(side.manifest) == len(run.manifest)
-    assert (here.name, here.commit, here.dirty) == ("workspace", head, False)
+    assert (here.name, here.commit, here.changed_files) == ("workspace", head, ())
     assert here.title == f"workspace ({head[:7]})"
 
 
@@ -67,10 +67,12 @@ def test_a_dirty_workspace(project: Path) -> None:
     (project / "data/predictions/tile-pca.parquet").unlink()
     git(project, "mv", "README.md", "READ.md")
     here = read_side(project, None)
-    assert here.changed == ("READ.md", "data/metrics/metrics.json", "params.yaml")
+    assert here.changed_files == ("READ.md", "data/metrics/metrics.json", "params.yaml")
     assert here.title.endswith("+ changes)")
     assert "knn.k (5, now 9)" in here.notes[0]
-    assert here.notes[1].startswith("data/metrics/metrics.json and data/predictions here are not those of dvc.lock")
+    assert here.notes[1].startswith(
+        "not the outputs that dvc.lock records: data/metrics/metrics.json and data/predictions; "
+    )
     assert read_side(project, "HEAD").notes == ()
 
 
@@ -82,22 +84,22 @@ def test_unknown_revision(project: Path) -> None:
 
 
 def test_outside_git_and_before_the_first_commit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="in no git repository"):
+    with pytest.raises(UserError, match="not in a git repository"):
         read_side(tmp_path, "HEAD")
     git(tmp_path, "init", "--quiet")
-    with pytest.raises(UserError, match="nothing is committed"):
+    with pytest.raises(UserError, match="has no commit yet"):
         read_side(tmp_path, "HEAD")
 
 
 def test_shallow_clone(project: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", "--depth", "1", project.as_uri(), "clone")
-    with pytest.raises(UserError, match="shallow clone of git: run `git fetch --unshallow`"):
+    with pytest.raises(UserError, match="shallow clone: run `git fetch --unshallow`"):
         read_side(tmp_path / "clone", "HEAD~1")
 
 
 def test_a_revision_without_the_pipeline(project: Path) -> None:
     with pytest.raises(
-        UserError, match=r"nothing to compare: it has no data/metrics/metrics\.json; it has no dvc\.yaml"
+        UserError, match=r"nothing to compare: there is no data/metrics/metrics\.json; the commit has no dvc\.yaml"
     ):
         read_side(project, "HEAD~2")
 
@@ -107,7 +109,7 @@ def test_metrics_without_a_lock(project: Path) -> None:
     git(project, "commit", "--quiet", "-m", "no lock")
     side = read_side(project, "HEAD")
     assert side.metrics["tile"] and not side.predictions
-    assert side.problems["predictions"].startswith("it has no dvc.lock")
+    assert side.problems["predictions"].startswith("the commit has no dvc.lock")
 
 
 def test_predictions_collected_as_garbage(project: Path) -> None:
@@ -116,7 +118,7 @@ def test_predictions_collected_as_garbage(project: Path) -> None:
     assert not side.predictions and side.manifest is None and side.metrics["tile"]
     assert side.problems["predictions"] == "data/predictions is not in DVC's cache, and there is no default remote"
     assert read_images(side, ["images/tile-test-0-00000.png"]) == {}
-    assert read_side(project, None).predictions  # those lie here
+    assert read_side(project, None).predictions  # the workspace has its own files
 
 
 def test_one_file_collected_as_garbage(project: Path) -> None:
@@ -128,7 +130,7 @@ def test_one_file_collected_as_garbage(project: Path) -> None:
 
 
 def test_fetched_from_the_remote(project: Path, tmp_path: Path) -> None:
-    # a remote and a place of the cache that the commits do not know yet
+    # the commits do not know this remote and this folder of the cache
     shutil.move(project / ".dvc/cache", tmp_path / "cache")
     (project / ".dvc/config").write_text(
         f"[core]\n    remote = store\n['remote \"store\"']\n    url = {tmp_path / 'store'}\n"
@@ -180,13 +182,13 @@ def test_older_layouts(project: Path) -> None:
     assert here.problems["predictions"] == "tile-knn.parquet is of another layout: no column sha256"
     assert here.metrics == {"tile": {"pca": {"image_auroc": 0.8}}}
     (project / "data/metrics/metrics.json").write_text('{"auroc": 0.9}')
-    with pytest.raises(UserError, match="holds no figures by category and detector"):
+    with pytest.raises(UserError, match="holds no metrics by category and detector"):
         read_side(project, None)
 
 
-def test_broken_files(project: Path) -> None:
+def test_damaged_files(project: Path) -> None:
     (project / "data/predictions/tile-knn.parquet").write_bytes(b"PAR1 nothing")
-    assert "a table is broken" in read_side(project, None).problems["predictions"]
+    assert "a table is damaged" in read_side(project, None).problems["predictions"]
     (project / "params.yaml").write_text("a: [")
     with pytest.raises(UserError, match=r"params.yaml of workspace is not valid YAML"):
         read_side(project, None)

@@ -1,4 +1,4 @@
-"""What is shown of a comparison."""
+"""A comparison on the terminal, in Markdown and as HTML."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from pipeline.compare import words
-from pipeline.compare.diff import compare
-from pipeline.compare.gate import judge
-from pipeline.compare.markdown import markdown
-from pipeline.compare.page import page
+from pipeline.compare import formatting
+from pipeline.compare.diff import Diff, compare_sides
+from pipeline.compare.gate import find_breaches
+from pipeline.compare.markdown import diff_as_markdown
+from pipeline.compare.page import diff_as_html
 from pipeline.compare.sides import Side
-from pipeline.compare.terminal import show
+from pipeline.compare.terminal import print_diff
 from pipeline.project.gate_rules import Rule
 from tests.pipeline.compare import toy
 
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side]:
-    """A better `knn`, the same `pca`; B's images lie on disk."""
+    """B has a better `knn` and an identical `pca`; its images are on disk."""
     root = tmp_path_factory.mktemp("project")
     table = toy.manifest(60, 60)
     runs = toy.run(0.5, 0, table), toy.run(2.0, 1, table, params={"knn": {"k": 5}, "a|b": "<i>`x`"}, pictures=True)
@@ -34,24 +34,29 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side]:
     return toy.side(runs[0], "A"), toy.side(runs[1], "workspace", root=root, notes=("read <b>with care</b>",))
 
 
-def terminal(diff: words.Diff, **options: object) -> str:
+def terminal(diff: Diff, **options: object) -> str:
     console = Console(width=100, file=io.StringIO(), color_system=None)
-    show(diff, console, **options)  # type: ignore[arg-type]
+    print_diff(diff, console, **options)  # type: ignore[arg-type]
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_figures_in_words() -> None:
-    assert words.value("image_auroc", 0.9087) == "0.909"
-    assert words.value("escape_rate", 0.2204) == "22.0%"
-    assert words.change("image_auroc", -0.0041) == "-0.004"
-    assert words.change("overkill_rate", 0.0128) == "+1.3 pp"
-    assert words.interval("escape_rate", (-0.0301, 0.004)) == "[-3.0, +0.4]"
-    assert words.value("image_auroc", None) == words.change("escape_rate", None) == words.interval("aupro", None) == "–"
-    assert (words.p_value(0.0004), words.p_value(0.0314)) == ("<0.001", "0.031")
+    assert formatting.format_value("image_auroc", 0.9087) == "0.909"
+    assert formatting.format_value("escape_rate", 0.2204) == "22.0%"
+    assert formatting.format_change("image_auroc", -0.0041) == "-0.004"
+    assert formatting.format_change("overkill_rate", 0.0128) == "+1.3 pp"
+    assert formatting.format_interval("escape_rate", (-0.0301, 0.004)) == "[-3.0, +0.4]"
+    assert (
+        formatting.format_value("image_auroc", None)
+        == formatting.format_change("escape_rate", None)
+        == formatting.format_interval("aupro", None)
+        == "–"
+    )
+    assert (formatting.format_p_value(0.0004), formatting.format_p_value(0.0314)) == ("<0.001", "0.031")
 
 
 def test_terminal(sides: tuple[Side, Side]) -> None:
-    diff = compare(*sides, resamples=100)
+    diff = compare_sides(*sides, resamples=100)
     text = terminal(diff, limit=3)
     assert re.search(r"knn +AUROC +0\.\d{3} +0\.\d{3} +\+0\.\d{3} +\[\+0\.\d{3}, \+0\.\d{3}\] +<0\.001 better", text)
     assert "the same on both sides: tile/pca" in text
@@ -65,37 +70,37 @@ def test_terminal(sides: tuple[Side, Side]) -> None:
 
 def test_terminal_says_why(sides: tuple[Side, Side]) -> None:
     lost = toy.side(toy.run(table=toy.manifest(60, 60)), "old", predictions={}, problems={"predictions": "all gone"})
-    text = terminal(compare(lost, sides[1]))
+    text = terminal(compare_sides(lost, sides[1]))
     assert "A has no predictions: all gone" in text
     assert "all detectors: predictions of A: all gone" in text
     assert "no interval" in text
-    assert "flips: not known: no test image of which both sides have predictions" in text
+    assert "flips: not known: no test image has predictions on both sides" in text
 
 
 def test_detectors_of_one_side_are_a_line_and_no_rows() -> None:
     a, b = toy.run(), toy.run(seed=1)
     fewer = toy.Run(a.manifest, {key: values for key, values in a.scores.items() if key[1] == "pca"})
-    diff = compare(toy.side(fewer), toy.side(b), resamples=100)
+    diff = compare_sides(toy.side(fewer), toy.side(b), resamples=100)
     area = next(row.b for row in diff.rows if (row.detector, row.metric) == ("knn", "image_auroc"))
-    for text in (terminal(diff), markdown(diff)):
+    for text in (terminal(diff), diff_as_markdown(diff)):
         assert f"tile/knn (AUROC {area:.3f}): only in B" in " ".join(text.split())
-    assert "knn" not in {row.detector for row in words.compared(diff.rows)}
-    assert words.verdict_line(diff) == ["tile/knn: only in B, so nothing to compare it with"]
+    assert "knn" not in {row.detector for row in formatting.rows_to_show(diff.rows)}
+    assert formatting.headline_verdicts(diff) == ["tile/knn: only in B, so it cannot be compared"]
 
 
 def test_markdown(sides: tuple[Side, Side]) -> None:
-    diff = compare(*sides, resamples=100)
-    breaches = judge(diff, Rule.parse("tile/knn:image_auroc<=0"))
-    text = markdown(diff, limit=2, breaches=breaches)
+    diff = compare_sides(*sides, resamples=100)
+    breaches = find_breaches(diff, Rule.parse("tile/knn:image_auroc<=0"))
+    text = diff_as_markdown(diff, limit=2, breaches=breaches)
     lines = text.splitlines()
     table = [line for line in lines if line.startswith("| tile/knn")]
     assert "<br>**better**" in table[0]
     columns = next(line for line in lines if line.startswith("| | AUROC")).count("|")
     assert table[0].count("|") == columns
-    assert "**Gate: broken**" in text and "which breaks tile/knn:image_auroc&lt;=+0" in text
-    assert "no limit is shown to be broken" in markdown(diff, breaches=[])
-    assert "Gate" not in markdown(diff)
-    assert "&lt;b>with care" in text  # what is not ours is no markup
+    assert "**Gate: violated**" in text and "which violates tile/knn:image_auroc&lt;=+0" in text
+    assert "no rule is violated" in diff_as_markdown(diff, breaches=[])
+    assert "Gate" not in diff_as_markdown(diff)
+    assert "&lt;b>with care" in text  # text of users is escaped
     assert f"and {len(diff.flips) - 2} more" in text
     assert text.count("<details>") == text.count("</details>") == 1
 
@@ -121,12 +126,12 @@ class Page(HTMLParser):
 
 
 def test_page(sides: tuple[Side, Side]) -> None:
-    diff = compare(*sides, resamples=100)
-    text = page(diff, *sides, limit=4)
+    diff = compare_sides(*sides, resamples=100)
+    text = diff_as_html(diff, *sides, limit=4)
     found = Page(text)
     assert not found.open
     assert len(found.pictures) == 4
-    for link in found.links:  # nothing from elsewhere
+    for link in found.links:  # nothing is loaded from elsewhere
         assert link.startswith("data:image/jpeg;base64,")
     assert "http" not in text and "<script" not in text
     picture = Image.open(io.BytesIO(base64.b64decode(found.pictures[0].partition(",")[2])))
@@ -140,6 +145,8 @@ def test_page(sides: tuple[Side, Side]) -> None:
 
 def test_page_without_the_images(sides: tuple[Side, Side]) -> None:
     lost = toy.side(toy.run(2.0, 1, toy.manifest(60, 60)), "workspace", root=Path("nowhere"))
-    text = page(compare(sides[0], lost, resamples=100), toy.side(toy.run(), "workspace", root=Path("nowhere")), lost)
+    text = diff_as_html(
+        compare_sides(sides[0], lost, resamples=100), toy.side(toy.run(), "workspace", root=Path("nowhere")), lost
+    )
     assert Page(text).pictures == []
-    assert "the image file cannot be had" in text
+    assert "the image file cannot be read" in text

@@ -1,4 +1,4 @@
-"""A small git and DVC project with the outputs that `burnish diff` reads, drawn instead of computed."""
+"""A small git and DVC project with the outputs that `burnish diff` reads; scores are sampled, not computed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import yaml
 from dvc.repo import Repo
 from PIL import Image
 
-from pipeline.compare.sides import Side
+from pipeline.compare.sides import Key, Side
 from stages.score.config import ScoreConfig
 from stages.score.evaluate import evaluate
 
@@ -49,11 +49,11 @@ def git(project: Path, *arguments: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of the pipeline left."""
+    """The results of one run of the pipeline."""
 
     manifest: pd.DataFrame
     scores: Mapping[tuple[str, str], pd.Series]
-    """By category and detector: image scores by path, of all images of validation and test."""
+    """By category and detector: image scores by path, of all validation and test images."""
     threshold: float | None = 1.0
     params: Mapping[str, Any] = field(
         default_factory=lambda: {"seed": 0, "data": {"source": "folder"}, "knn": {"k": 1}}
@@ -64,7 +64,7 @@ class Run:
 def manifest(
     goods: int = 20, bads: int = 20, train: int = 4, validation: int = 4, category: str = "tile"
 ) -> pd.DataFrame:
-    """Images by number; the digest of an image is that of its name."""
+    """Numbered images; the digest of an image is the digest of its name."""
     rows = []
     for split, label, count in (
         ("train", 0, train),
@@ -93,7 +93,7 @@ def manifest(
 
 
 def scores(table: pd.DataFrame, shift: float, seed: int, noise: float = 1.0) -> pd.Series:
-    """Scores of which a part depends on the image alone, whatever the seed; defects lie `shift` higher."""
+    """Scores with a part that depends on the image alone and not on the seed; defects score `shift` higher."""
     used = table[table["split"] != "train"]
     common = np.array([int(digest[:8], 16) / 2**32 for digest in used["sha256"]]) * 2 - 1
     values = common + shift * used["label"].to_numpy() + noise * np.random.default_rng(seed).normal(size=len(used))
@@ -101,7 +101,7 @@ def scores(table: pd.DataFrame, shift: float, seed: int, noise: float = 1.0) -> 
 
 
 def run(shift: float = 1.5, seed: int = 0, table: pd.DataFrame | None = None, **changes: Any) -> Run:
-    """Two detectors, `knn` and `pca`, on one category; `pca` is the same in all runs on the same images."""
+    """Two detectors, `knn` and `pca`, on one category; `pca` is identical in all runs on the same images."""
     table = manifest() if table is None else table
     found = {("tile", "knn"): scores(table, shift, seed), ("tile", "pca"): scores(table, 1.0, 99)}
     return Run(table, found, **changes)
@@ -114,53 +114,53 @@ def picture(name: str) -> bytes:
         return buffer.getvalue()
 
 
-def tables(one: Run) -> dict[tuple[str, str], pd.DataFrame]:
-    """data/predictions, by category and detector."""
+def tables(run: Run) -> dict[Key, pd.DataFrame]:
+    """The tables of data/predictions."""
     found = {}
-    for (category, detector), values in one.scores.items():
-        used = one.manifest[one.manifest["path"].isin(values.index)]
+    for (category, detector), values in run.scores.items():
+        used = run.manifest[run.manifest["path"].isin(values.index)]
         table = used[["path", "sha256", "split", "label", "defect_type", "mask_path"]].copy()
         table["image_score"] = values[table["path"]].to_numpy()
-        table["category"], table["detector"], table["threshold"] = category, detector, one.threshold
-        rejected = None if one.threshold is None else (table["image_score"] > one.threshold).astype(int).to_numpy()
+        table["category"], table["detector"], table["threshold"] = category, detector, run.threshold
+        rejected = None if run.threshold is None else (table["image_score"] > run.threshold).astype(int).to_numpy()
         table["decision"] = pd.array([None] * len(table) if rejected is None else rejected, dtype="Int64")
-        found[category, detector] = table
+        found[Key(category, detector)] = table
     return found
 
 
-def figures(one: Run) -> dict[str, dict[str, Any]]:
+def figures(run: Run) -> dict[str, dict[str, Any]]:
     """data/metrics/metrics.json."""
     metrics: dict[str, dict[str, Any]] = {}
-    for (category, detector), table in tables(one).items():
+    for (category, detector), table in tables(run).items():
         test = table[table["split"] == "test"]
-        validation = [] if one.threshold is None else [one.threshold]  # one score: the threshold is that
+        validation = [] if run.threshold is None else [run.threshold]  # a single score becomes the threshold
         arguments = (test["image_score"].to_numpy(), test["label"].to_numpy(), [None] * len(test), validation)
         metrics.setdefault(category, {})[detector] = evaluate(*arguments, ScoreConfig(resamples=10), 0)
     return metrics
 
 
-def side(one: Run, name: str = "A", **changes: Any) -> Side:
-    """What `read_side` would give of it."""
-    known = {"params": one.params, "metrics": figures(one), "predictions": tables(one), "manifest": one.manifest}
+def side(run: Run, name: str = "A", **changes: Any) -> Side:
+    """The side that `read_side` would return for a run."""
+    known = {"params": run.params, "metrics": figures(run), "predictions": tables(run), "manifest": run.manifest}
     return Side(**{"root": Path(), "name": name, "commit": None, **known, **changes})
 
 
-def write_run(project: Path, one: Run) -> None:
-    """data/raw, data/predictions, data/plots, data/metrics and params.yaml, as the pipeline would leave them."""
+def write_run(project: Path, run: Run) -> None:
+    """data/raw, data/predictions, data/plots, data/metrics and params.yaml, as the pipeline writes them."""
     raw, predictions = project / "data/raw", project / "data/predictions"
     for folder in (raw / "images", predictions, project / "data/plots/roc", project / "data/metrics"):
         folder.mkdir(parents=True, exist_ok=True)
     for old in predictions.iterdir():
         old.unlink()
-    one.manifest.to_parquet(raw / "manifest.parquet", index=False)
-    for path in one.manifest["path"] if one.pictures else ():
+    run.manifest.to_parquet(raw / "manifest.parquet", index=False)
+    for path in run.manifest["path"] if run.pictures else ():
         (raw / path).write_bytes(picture(path))
-    for (category, detector), table in tables(one).items():
+    for (category, detector), table in tables(run).items():
         table.to_parquet(predictions / f"{category}-{detector}.parquet", index=False)
-    for name, content in (("metrics", figures(one)), ("details", {})):
+    for name, content in (("metrics", figures(run)), ("details", {})):
         (project / f"data/metrics/{name}.json").write_text(json.dumps(content, indent=2))
     (project / "data/plots/roc/tile-knn.json").write_text(json.dumps([{"fpr": 0, "tpr": 0}, {"fpr": 1, "tpr": 1}]))
-    (project / "params.yaml").write_text(yaml.safe_dump(dict(one.params)))
+    (project / "params.yaml").write_text(yaml.safe_dump(dict(run.params)))
 
 
 def start(project: Path) -> Path:
@@ -175,7 +175,7 @@ def start(project: Path) -> Path:
 
 
 def commit(project: Path, message: str) -> str:
-    """Take what lies there into DVC and git; returns the commit."""
+    """Commit the files to DVC and git; returns the commit."""
     with contextlib.chdir(project), Repo(str(project)) as repo:
         repo.commit(force=True)
     git(project, "add", ".")
@@ -184,9 +184,9 @@ def commit(project: Path, message: str) -> str:
 
 
 def project_of(folder: Path, *runs: Run) -> Path:
-    """A project with a commit a run, oldest first."""
+    """A project with one commit per run, oldest first."""
     project = start(folder)
-    for number, one in enumerate(runs):
-        write_run(project, one)
+    for number, run in enumerate(runs):
+        write_run(project, run)
         commit(project, f"run {number}")
     return project

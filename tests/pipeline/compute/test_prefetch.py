@@ -1,4 +1,4 @@
-"""The next thing is made while the one before is used."""
+"""`prefetch`: one element ahead, exceptions at their place, and no thread left."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import pytest
 from pipeline.compute.prefetch import prefetch
 
 
-def test_at_most_one_lies_ready() -> None:
-    made: list[int] = []
+def test_at_most_one_element_is_computed_ahead() -> None:
+    computed: list[int] = []
 
     def source() -> Iterator[int]:
         for i in range(6):
-            made.append(i)
+            computed.append(i)
             yield i
 
     for used, i in enumerate(prefetch(source())):
         assert i == used
-        assert len(made) <= used + 2
-    assert made == list(range(6))
+        assert len(computed) <= used + 2
+    assert computed == list(range(6))
 
 
-def test_a_fault_comes_at_its_place_and_ends_the_threads() -> None:
-    before = threading.active_count()
+def test_an_exception_comes_at_its_place_and_ends_the_threads() -> None:
+    threads_before = threading.active_count()
 
     def source() -> Iterator[int]:
         yield 0
         raise ValueError("one")
 
-    steps = prefetch(i for i in prefetch(source()))
-    assert next(steps) == 0
+    elements = prefetch(i for i in prefetch(source()))
+    assert next(elements) == 0
     with pytest.raises(ValueError, match="one"):
-        next(steps)
-    stopped = prefetch(iter(range(9)))
-    next(stopped)
-    stopped.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
+        next(elements)
+    closed_early = prefetch(iter(range(9)))
+    next(closed_early)
+    closed_early.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads_before

@@ -1,4 +1,4 @@
-"""`burnish export` as it is typed, in a project whose stages have run; what it writes needs nothing of ours."""
+"""The command `burnish export` in a finished project; its files are used without Burnish."""
 
 from __future__ import annotations
 
@@ -30,19 +30,29 @@ def export(folder: Path, environment: dict[str, str], *options: str) -> subproce
 
 
 class Exported:
-    """The files of a folder, fed by what their JSON says of their inputs."""
+    """The files of a folder, with inputs made as their JSON files describe."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.about = {name: json.loads((folder / f"{name}.json").read_text()) for name in NAMES}
+        self.descriptions = {name: json.loads((folder / f"{name}.json").read_text()) for name in NAMES}
 
     def run(self, name: str, **given: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
         session = onnxruntime.InferenceSession(self._folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
-        inputs = {one["name"]: given[one["name"]].astype(one["type"]) for one in self.about[name]["inputs"]}
-        return dict(zip((one["name"] for one in self.about[name]["outputs"]), session.run(None, inputs), strict=True))
+        inputs = {
+            tensor["name"]: given[tensor["name"]].astype(tensor["type"]) for tensor in self.descriptions[name]["inputs"]
+        }
+        return dict(
+            zip(
+                (tensor["name"] for tensor in self.descriptions[name]["outputs"]),
+                session.run(None, inputs),
+                strict=True,
+            )
+        )
 
     def image(self, name: str, file: Path) -> NDArray[np.generic]:
-        (_, height, width, _) = next(one["shape"] for one in self.about[name]["inputs"] if one["name"] == "image")
+        (_, height, width, _) = next(
+            tensor["shape"] for tensor in self.descriptions[name]["inputs"] if tensor["name"] == "image"
+        )
         with Image.open(file) as image:
             return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))[None]
 
@@ -73,8 +83,8 @@ def test_the_files_alone_take_an_image_to_the_fused_score(
         score = float(exported.run("tile/fused", **members)["image_score"])
         spread = float(np.ptp(test["image_score"]))
         assert score == pytest.approx(test["image_score"][row], abs=2e-3 * spread)
-        assert (score > exported.about["tile/fused"]["threshold"]) == bool(test["decision"][row])
-    assert exported.about["backbone"]["weights"].items() >= exported.about["tile/ear"]["upstream"].items()
+        assert (score > exported.descriptions["tile/fused"]["threshold"]) == bool(test["decision"][row])
+    assert exported.descriptions["backbone"]["weights"].items() >= exported.descriptions["tile/ear"]["upstream"].items()
 
 
 def test_a_file_beyond_the_tolerance_is_one_line_and_exit_code_1(
@@ -90,11 +100,11 @@ def test_a_file_beyond_the_tolerance_is_one_line_and_exit_code_1(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [((), "burnish export --onnx"), (("--onnx", "-d", "no"), "unknown detector")]
+    ("options", "message"), [((), "burnish export --onnx"), (("--onnx", "-d", "no"), "unknown detector")]
 )
-def test_wrong_arguments_are_told(
-    project: Path, environment: dict[str, str], options: tuple[str, ...], said: str
+def test_wrong_arguments_are_reported(
+    project: Path, environment: dict[str, str], options: tuple[str, ...], message: str
 ) -> None:
     done = export(project, environment, *options)
     assert done.returncode in (1, 2)
-    assert said in done.stderr
+    assert message in done.stderr

@@ -1,4 +1,4 @@
-"""`export` in a small project: two detectors and their fusion, as their stages leave them."""
+"""`export` in a small project with two detectors and their fusion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from stages.backbone.config import BackboneConfig
 from stages.backbone.networks.load import load
 from stages.denoise.config import DenoiserConfig
 from stages.denoise.denoiser import apply_denoiser, train_denoiser
-from stages.fusion.fusion import calibration
+from stages.fusion.fusion import fit_knots
 from stages.fusion.members import FUSION
 from stages.onnx_graphs.convert import arrays_runner, runner
 from stages.training import Session
@@ -59,18 +59,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             infer(params, "tile", name)
         fuse_detectors(params)
         paths.METRICS_DIR.mkdir()
-        paths.METRICS.write_text(json.dumps({"tile": {name: {"threshold": at} for name, at in THRESHOLDS.items()}}))
+        paths.METRICS.write_text(
+            json.dumps({"tile": {name: {"threshold": value} for name, value in THRESHOLDS.items()}})
+        )
     return folder
 
 
 def features() -> None:
-    """What the stages from `pretrain` to `clean_features` write."""
+    """Write what the stages from `pretrain` to `clean_features` write."""
     manifest = read_manifest()
-    images = ImageFiles.of(manifest, np.arange(len(manifest)), 32)[:]
+    images = ImageFiles.from_manifest(manifest, np.arange(len(manifest)), 32)[:]
     config = BackboneConfig(model="plain", image_side=32, crop_side=32, patch=8, width=16, heads=2, depth=1, steps=0)
     backbone = build(config, images[:4], images[4:], 0, Session())
-    found = load(backbone, "cpu").extract(images)
-    raw = found.tokens.astype(np.float16)  # (N, 4, 4, 16)
+    extracted = load(backbone, "cpu").extract(images)
+    raw = extracted.tokens.astype(np.float16)  # (N, 4, 4, 16)
     denoiser = train_denoiser(raw, raw + np.float16(0.5), DenoiserConfig(epochs=1, heads=2), 0)
     clean = apply_denoiser(denoiser, "cpu")(raw.astype(np.float32)).astype(np.float16)
     for store, tokens in ((paths.FEATURES, raw), (paths.CLEAN, clean)):
@@ -90,20 +92,20 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_each_member_is_calibrated_on_its_own_maps(params: Params) -> None:
+def test_each_member_is_normalized_by_its_own_maps(params: Params) -> None:
     fitted, _ = load_fitted(paths.model("tile", FUSION))
-    assert fitted.info["side"] == 32  # of pca; those of knn are 4 x 4
+    assert fitted.info["side"] == 32  # the maps of pca; those of knn are 4 x 4
     for name in NAMES:
         folder = paths.maps("tile", name)
         rows = np.flatnonzero(pd.read_parquet(folder / "scores.parquet")["split"] == "validation")
         pixels = np.concatenate([StoredRows(folder / "maps.zarr")[int(i)].reshape(-1) for i in rows])
-        np.testing.assert_array_equal(fitted.arrays[f"{name}.map"], calibration(pixels.astype(np.float64)))
+        np.testing.assert_array_equal(fitted.arrays[f"{name}.map"], fit_knots(pixels.astype(np.float64)))
 
 
 def test_what_is_written_gives_the_scores_of_the_stages(
     params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the image files to the fused score, by the exported files alone."""
+    """From the image files to the fused score, with the exported files only."""
     capsys.readouterr()
     export(params, out=tmp_path)
     assert capsys.readouterr().out.count("same decisions") == 2  # knn has no threshold
@@ -114,21 +116,21 @@ def test_what_is_written_gives_the_scores_of_the_stages(
     table = {name: pd.read_parquet(paths.maps("tile", name) / "scores.parquet") for name in THRESHOLDS}
     manifest = read_manifest()
     for i, (sha, split) in enumerate(zip(table["fused"]["sha256"], table["fused"]["split"], strict=True)):
-        if split == "validation":  # scored before the model learnt from them
+        if split == "validation":  # scored by the training-only model
             continue
         row = int(np.flatnonzero(manifest["sha256"] == sha)[0])
         given = {
-            "pca": {"image": ImageFiles.of(manifest, np.array([row]), 32)[:]},
-            "knn": {"clean": backbone({"image": ImageFiles.of(manifest, np.array([row]), 32)[:]})["clean"]},
+            "pca": {"image": ImageFiles.from_manifest(manifest, np.array([row]), 32)[:]},
+            "knn": {"clean": backbone({"image": ImageFiles.from_manifest(manifest, np.array([row]), 32)[:]})["clean"]},
         }
         found = {name: run[name](given[name]) for name in NAMES}
-        members: dict[str, Any] = {f"{name}_map": one.anomaly_map for name, one in found.items()}
-        members |= {f"{name}_score": np.array(one.image_score, np.float32) for name, one in found.items()}
+        members: dict[str, Any] = {f"{name}_map": result.anomaly_map for name, result in found.items()}
+        members |= {f"{name}_score": np.array(result.image_score, np.float32) for name, result in found.items()}
         found["fused"] = run["fused"](members)
-        for name, one in found.items():
-            assert one.image_score == pytest.approx(table[name]["image_score"][i], rel=1e-3)
+        for name, result in found.items():
+            assert result.image_score == pytest.approx(table[name]["image_score"][i], rel=1e-3)
             stored = StoredRows(paths.maps("tile", name) / "maps.zarr")[i]
-            np.testing.assert_allclose(one.anomaly_map, stored, atol=1e-3 * float(np.ptp(stored)))
+            np.testing.assert_allclose(result.anomaly_map, stored, atol=1e-3 * float(np.ptp(stored)))
 
 
 def test_without_test_images_validation_images_are_scored_both_ways(params: Params, tmp_path: Path) -> None:
@@ -139,41 +141,44 @@ def test_without_test_images_validation_images_are_scored_both_ways(params: Para
         export(params, ["tile"], ["pca"], tmp_path)
     finally:
         paths.MANIFEST.write_bytes(whole)
-    about = json.loads((tmp_path / "tile/pca.json").read_text())
-    assert about["parity"]["images"] == (manifest["split"] != "train").sum() == 4
+    description = json.loads((tmp_path / "tile/pca.json").read_text())
+    assert description["parity"]["images"] == (manifest["split"] != "train").sum() == 4
 
 
-def test_the_file_beside_it_says_how_to_use_it_and_where_it_comes_from(params: Params, tmp_path: Path) -> None:
+def test_the_json_file_describes_use_and_origin(params: Params, tmp_path: Path) -> None:
     export(params, ["tile"], ["knn"], tmp_path)
     assert files(tmp_path) == {f"{name}.{kind}" for name in ("backbone", "tile/knn") for kind in ("onnx", "json")}
-    about, backbone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("tile/knn", "backbone"))
-    assert backbone["weights"] == about["upstream"]
-    assert [(one["name"], one["shape"]) for one in backbone["inputs"]] == [("image", [1, 32, 32, 3])]
+    description, backbone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("tile/knn", "backbone"))
+    assert backbone["weights"] == description["upstream"]
+    assert [(tensor["name"], tensor["shape"]) for tensor in backbone["inputs"]] == [("image", [1, 32, 32, 3])]
     tokens, attention = [1, 4, 4, 16], [1, 2, 4, 4]
-    assert [(one["name"], one["shape"]) for one in backbone["outputs"]] == [
+    assert [(tensor["name"], tensor["shape"]) for tensor in backbone["outputs"]] == [
         *(("raw", tokens), ("clean", tokens), ("attention", attention))
     ]
     assert backbone["parity"]["images"] == 3
     assert 0 <= max(backbone["parity"][name] for name in ("raw", "clean", "attention")) <= backbone["tolerance"]
-    assert [(one["name"], one["shape"], one["type"]) for one in about["inputs"]] == [
+    assert [(tensor["name"], tensor["shape"], tensor["type"]) for tensor in description["inputs"]] == [
         ("clean", [1, 4, 4, 16], "float32")
     ]
-    assert "denoiser" in about["inputs"][0]["meaning"]
-    assert [(one["name"], one["shape"]) for one in about["outputs"]] == [("anomaly_map", [4, 4]), ("image_score", [])]
-    assert about["threshold"] is None
-    assert about["parity"]["images"] == 3
-    assert max(about["parity"]["scores"], about["parity"]["maps"]) <= about["tolerance"] == 1e-3
-    assert about["sha256"] == hashlib.sha256((tmp_path / "tile/knn.onnx").read_bytes()).hexdigest()
-    assert set(about["upstream"]) == {"backbone", "denoiser"}
-    assert about["parameters"]["memory_size"] == 50
-    assert "commit" in about["provenance"]
+    assert "denoiser" in description["inputs"][0]["meaning"]
+    assert [(tensor["name"], tensor["shape"]) for tensor in description["outputs"]] == [
+        ("anomaly_map", [4, 4]),
+        ("image_score", []),
+    ]
+    assert description["threshold"] is None
+    assert description["parity"]["images"] == 3
+    assert max(description["parity"]["scores"], description["parity"]["maps"]) <= description["tolerance"] == 1e-3
+    assert description["sha256"] == hashlib.sha256((tmp_path / "tile/knn.onnx").read_bytes()).hexdigest()
+    assert set(description["upstream"]) == {"backbone", "denoiser"}
+    assert description["parameters"]["memory_size"] == 50
+    assert "commit" in description["provenance"]
 
 
 def test_beyond_the_tolerance_no_file_stays(params: Params, tmp_path: Path) -> None:
     export(params, [], ["pca"], tmp_path)
     export(params, [], ["knn"], tmp_path)
-    said = r"tile pca: not exported.*1e-12.*tile knn: not exported.*backbone: not exported"
-    with pytest.raises(UserError, match=said) as fault:
+    message = r"tile pca: not exported.*1e-12.*tile knn: not exported.*backbone: not exported"
+    with pytest.raises(UserError, match=message) as fault:
         export(params, [], NAMES, tmp_path, tolerance=1e-12)
     assert "\n" not in str(fault.value)
     assert files(tmp_path) == set()

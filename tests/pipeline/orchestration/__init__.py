@@ -1,1 +1,1 @@
-"""Tests of graph, runs, processes, doctor and the command line, on a toy project."""
+"""Tests of runs, on a toy project."""

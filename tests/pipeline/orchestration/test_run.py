@@ -1,4 +1,4 @@
-"""`burnish run` as its user sees it, against plain `dvc repro`."""
+"""`burnish run` as a user sees it, compared with plain `dvc repro`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.pipeline import toy_project as toy
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_same_order_and_same_lock_as_dvc(fresh: Path, reference: Path, jobs: str) -> None:
-    # With two jobs `left` ends after `right`, so DVC appends them to dvc.lock the other way round.
+    # With two jobs `left` ends after `right`, so DVC appends their entries in the opposite order.
     late = {"TOY_LATE": "left"} if jobs == "2" else {}
     code, out, err = toy.burnish(fresh, "run", "--jobs", jobs, **late)
     assert (code, err) == (0, "")
@@ -31,20 +31,20 @@ def test_same_order_and_same_lock_as_dvc(fresh: Path, reference: Path, jobs: str
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_a_changed_parameter_runs_its_own_stages_only(complete: Path) -> None:
+def test_a_changed_parameter_runs_only_the_stages_that_use_it(complete: Path) -> None:
     (complete / "params.yaml").write_text("a: 1\nx: 1\n'y': 2\n")
     code, out, _ = toy.burnish(complete, "run")
     states = toy.states(out)
     assert code == 0
     assert toy.journal(complete) == ["train@mono-y"]
-    # `score` may have had to run, but train@mono-y gave the same bytes: DVC is asked, and it is cached.
+    # `score` was pending, but train@mono-y gave the same bytes, so DVC reports it as unchanged.
     assert states.pop("train@mono-y") == ["running", "done"]
     assert states.pop("score") == ["running", "cached"]
     assert all(seen == ["cached"] for seen in states.values())
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_what_lies_behind_an_unchanged_stage_needs_no_process(complete: Path) -> None:
+def test_descendants_of_an_unchanged_stage_need_no_process(complete: Path) -> None:
     code, out, _ = toy.burnish(complete, "run", "--force", "download", "left")
     assert code == 0
     assert toy.journal(complete) == ["download"]
@@ -53,7 +53,7 @@ def test_what_lies_behind_an_unchanged_stage_needs_no_process(complete: Path) ->
 
 def test_nothing_to_do_imports_neither_prefect_nor_torch(complete: Path) -> None:
     script = (
-        "import sys\nfrom pipeline.cli import app\n"
+        "import sys\nfrom pipeline.cli.app import app\n"
         "try: app(['run'])\nexcept SystemExit as end: print('code', end.code)\n"
         "print('loaded', sorted({'prefect', 'torch', 'dvc'} & set(sys.modules)))\n"
     )
@@ -67,8 +67,8 @@ def test_nothing_to_do_imports_neither_prefect_nor_torch(complete: Path) -> None
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_what_is_tried_again_and_what_is_not(fresh: Path) -> None:
-    """A download fails once in passing, `left` fails for good, another process holds `right` for a while."""
+def test_transient_and_locked_stages_are_retried_and_failed_stages_are_not(fresh: Path) -> None:
+    """A download fails once, `left` fails for good, and another process holds `right` for a while."""
     toy.hold(fresh, "out/right", os.getpid())
     process = toy.start(fresh, "run", TOY_TRANSIENT="download", TOY_FAIL="left")
     assert process.stdout and process.stderr
@@ -92,30 +92,30 @@ def test_what_is_tried_again_and_what_is_not(fresh: Path) -> None:
 def test_a_signal_ends_the_stage(fresh: Path, number: signal.Signals, code: int) -> None:
     process = toy.start(fresh, "run", "download", TOY_BLOCK="download")
     toy.wait_for((fresh / "pid").exists)
-    ours = _descendants(process.pid)
+    descendants = _descendants(process.pid)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, out + err
-    assert all(toy.gone(pid) for pid in ours)
-    assert err == f"burnish: interrupted ({number.name}); `burnish run` goes on from what was done\n"
+    assert all(toy.gone(pid) for pid in descendants)
+    assert err == f"burnish: interrupted ({number.name}); `burnish run` continues where it stopped\n"
     assert toy.states(out)["download"] == ["running", "failed"]
-    # DVC gave its locks back, so the next run, here plain DVC's, goes on.
+    # DVC released its locks, so the next run continues; here it is plain DVC.
     toy.dvc(fresh, "repro", "download")
     assert toy.journal(fresh) == ["download", "download"]
 
 
 def test_kill_9_leaves_no_orphan_and_the_temporary_server_ends(fresh: Path) -> None:
-    """The one run with a server of its own, the default: it starts, serves, and dies with its owner."""
+    """The only test in which a run starts a server of its own, as it does by default. The server ends with the run."""
     process = toy.start(fresh, "run", "download", TOY_BLOCK="download")
     toy.wait_for((fresh / "pid").exists)
-    ours = _descendants(process.pid)
-    assert any("uvicorn" in command for command in ours.values())
-    assert any("dvc" in command for command in ours.values())
+    descendants = _descendants(process.pid)
+    assert any("uvicorn" in command for command in descendants.values())
+    assert any("dvc" in command for command in descendants.values())
     code, _, err = toy.burnish(fresh, "run")
     assert (code, f"process {process.pid}" in err) == (1, True)  # one run at a time
     process.kill()
     process.wait()
-    toy.wait_for(lambda: all(toy.gone(pid) for pid in ours))
+    toy.wait_for(lambda: all(toy.gone(pid) for pid in descendants))
     assert toy.gone(int((fresh / "pid").read_text()))
 
 

@@ -1,4 +1,4 @@
-"""Images that are older than the pointer of the commit: refused, where a run would undo the merge that brought it."""
+"""Images that are older than the pointer of the commit are an error, because a run would undo the merge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGES = "stages:\n  count:\n    cmd: ls data/own > count.txt\n    deps: [data/o
 
 @pytest.fixture
 def merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two commits of a pool of images, checked out at the second with the images of the first."""
+    """A folder of images in two commits. The second is checked out, but the folder holds the images of the first."""
     git(tmp_path, "init", "--quiet")
     toy.dvc(tmp_path, "init", "--quiet")
     (tmp_path / "dvc.yaml").write_text(STAGES)
@@ -37,7 +37,7 @@ def _check(root: Path) -> None:
     check_data_not_older(root, read_graph(root).changed_data)
 
 
-def test_images_of_an_earlier_commit_are_refused_until_they_are_brought(merged: Path) -> None:
+def test_images_of_an_earlier_commit_are_an_error_until_dvc_checkout(merged: Path) -> None:
     first = git(merged, "rev-parse", "--short", "HEAD~1")
     with pytest.raises(
         UserError, match=rf"data/own still holds the images of commit {first}.*dvc checkout data/own\.dvc"
@@ -47,8 +47,8 @@ def test_images_of_an_earlier_commit_are_refused_until_they_are_brought(merged: 
     _check(merged)
 
 
-def test_going_back_on_purpose_and_new_images_are_taken(merged: Path) -> None:
-    toy.dvc(merged, "add", "--quiet", "data/own")  # the old ones, on purpose
+def test_old_images_after_dvc_add_and_new_images_are_accepted(merged: Path) -> None:
+    toy.dvc(merged, "add", "--quiet", "data/own")  # the user wants the old images
     _check(merged)
     (merged / "data/own/c").write_text("c")
     graph = read_graph(merged)
@@ -56,7 +56,7 @@ def test_going_back_on_purpose_and_new_images_are_taken(merged: Path) -> None:
     _check(merged)
 
 
-def test_the_command_says_so_and_leaves_the_pointer_alone(merged: Path) -> None:
+def test_the_command_fails_in_one_line_and_leaves_the_pointer_unchanged(merged: Path) -> None:
     pointer = (merged / "data/own.dvc").read_text()
     code, _, error = toy.burnish(merged, "run")
     assert code == 1

@@ -1,4 +1,4 @@
-"""What a user does wrong: one clear line, exit code 1, nothing lost or half-written."""
+"""Errors of a user give one line and exit code 1, and leave the old outputs whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def burnish(project: Path, environment: dict[str, str], *arguments: str) -> subp
     )
 
 
-def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One `burnish: error:` line that holds all words, exit code 1, no traceback."""
     errors = [line for line in result.stderr.splitlines() if line.startswith("burnish: error: ")]
     assert result.returncode == 1, result.stdout + result.stderr
     assert len(errors) == 1, result.stderr
@@ -33,7 +34,7 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
 
 
 def outputs(project: Path) -> dict[str, str]:
-    """Digests of all below data/ but the cache, which no result depends on."""
+    """Path -> digest of the files below data/, except the cache, on which no result depends."""
     return {
         str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted((project / "data").rglob("*"))
@@ -43,7 +44,7 @@ def outputs(project: Path) -> dict[str, str]:
 
 def test_a_wrong_parameter_stops_the_run_at_once(project: Path, environment: dict[str, str]) -> None:
     change_params(project, {"ear": {"epoch": 3}})
-    refused(burnish(project, environment, "run"), "params.yaml", "unknown key 'ear.epoch'", "'epochs'")
+    assert_refused(burnish(project, environment, "run"), "params.yaml", "unknown key 'ear.epoch'", "'epochs'")
     assert not (project / ".prefect").exists()
 
 
@@ -53,10 +54,10 @@ def test_a_wrong_parameter_stops_the_run_at_once(project: Path, environment: dic
         ({"source": "elpv", "categories": ["multi"]}, ("data.categories", "'multi'", "mono and poly")),
         (
             {"categories": ["a", "b"]},
-            ("no normal images of category 'a'", "data/own/a: no image file there matches data.normal"),
+            ("no good images of category 'a'", "data/own/a: no image file there matches data.normal"),
         ),
         ({"folder": "data/none"}, ("data/none is not a folder",)),
-        ({"group_pattern": "(normal)"}, ("too few normal images of 'tile' to split", "1 groups")),
+        ({"group_pattern": "(normal)"}, ("too few good images of 'tile' to split", "1 groups")),
         ({"max_pixels": 1599}, ("data.max_rejected_fraction = 0.05", "data.max_pixels = 1599")),
     ],
 )
@@ -65,7 +66,7 @@ def test_data_that_cannot_be_used(
 ) -> None:
     before = outputs(project)
     change_params(project, {"data": changes})
-    refused(burnish(project, environment, "stage", "download"), *words)
+    assert_refused(burnish(project, environment, "stage", "download"), *words)
     assert outputs(project) == before
 
 
@@ -94,7 +95,7 @@ sys.exit(run_stage("download", None, None))
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "word"),
+    ("fault", "code", "words"),
     [
         ('OSError(errno.ENOSPC, "No space left on device", "data/x")', 1, "disk is full"),
         ("MemoryError('8 GiB')", 1, "out of memory"),
@@ -102,7 +103,7 @@ sys.exit(run_stage("download", None, None))
     ],
 )
 def test_faults_of_the_machine_leave_the_old_output(
-    project: Path, environment: dict[str, str], fault: str, code: int, word: str
+    project: Path, environment: dict[str, str], fault: str, code: int, words: str
 ) -> None:
     assert burnish(project, environment, "stage", "download").returncode == 0
     before = outputs(project)
@@ -115,7 +116,7 @@ def test_faults_of_the_machine_leave_the_old_output(
         check=False,
     )
     assert result.returncode == code
-    assert word in result.stderr
+    assert words in result.stderr
     assert "Traceback" not in result.stderr
     assert outputs(project) == before
 
@@ -129,7 +130,7 @@ def test_faults_of_the_machine_leave_the_old_output(
         (("stage", "score", "--category", "tile"), ("takes no --category",)),
     ],
 )
-def test_stages_that_are_not_there(
+def test_wrong_arguments_of_a_stage(
     project: Path, environment: dict[str, str], arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    refused(burnish(project, environment, *arguments), *words)
+    assert_refused(burnish(project, environment, *arguments), *words)

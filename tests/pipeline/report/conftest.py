@@ -9,19 +9,19 @@ import pytest
 
 from pipeline.stage_io.report import report
 from tests.browser import browser
-from tests.pipeline.report.made import SHAPES, draw
+from tests.pipeline.report.toy import SHAPES, make_run
 
 __all__ = ["browser"]
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives a project by the name of its shape, with its report. Do not change it: copy it."""
+def project_of_shape(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the project of a shape in SHAPES, with its report. Do not change the project: copy it."""
 
     @cache
     def project(name: str) -> Path:
-        folder = tmp_path_factory.mktemp("made")
-        params = draw(folder, SHAPES[name])
+        folder = tmp_path_factory.mktemp("report")
+        params = make_run(folder, SHAPES[name])
         with contextlib.chdir(folder):
             report(params)
         return folder

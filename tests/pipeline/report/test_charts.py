@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.charts import roc_chart, score_chart, ticks
+from pipeline.report.charts import RocData, roc_chart, score_chart, ticks
 from pipeline.show import curves
 
 
@@ -34,13 +34,13 @@ def test_histogram_by_hand() -> None:
     rows = curves.histogram_rows(np.array([0.0, 1.0, 1.0, 4.0]), np.array([0, 0, 1, 1]), bins=2)
     chart = score_chart("ear", False, rows, 3.0)
     assert chart is not None
-    # scores 0..4 on 44..342, shares 0..1 on 184..10; both good ones in the left bin, one defect in each
-    assert [(bars.kind, bars.count, bars.path) for bars in chart.bars] == [
+    # scores 0..4 map to 44..342, shares 0..1 to 184..10; both good images are in the left bin, one defect is in each
+    assert [(bars.label, bars.count, bars.path) for bars in chart.bars] == [
         ("normal", 2, "M44.0,184.0V10.0H193.0V184.0H342.0V184.0Z"),
         ("defect", 2, "M44.0,184.0V97.0H193.0V97.0H342.0V184.0Z"),
     ]
     assert chart.threshold is not None
-    assert (chart.threshold.at, chart.threshold.text) == (267.5, "3")
+    assert (chart.threshold.position, chart.threshold.text) == (267.5, "3")
 
 
 def test_a_threshold_beyond_all_scores_is_inside_the_chart() -> None:
@@ -49,14 +49,14 @@ def test_a_threshold_beyond_all_scores_is_inside_the_chart() -> None:
         chart = score_chart("ear", False, rows, threshold)
         assert chart is not None
         assert chart.threshold is not None
-        assert chart.threshold.at == at
+        assert chart.threshold.position == at
 
 
 def test_a_class_without_images_has_no_bars() -> None:
     rows = curves.histogram_rows(np.array([0.0, 1.0]), np.array([1, 1]))
     chart = score_chart("ear", False, rows, None)
     assert chart is not None
-    assert [bars.kind for bars in chart.bars] == ["defect"]
+    assert [bars.label for bars in chart.bars] == ["defect"]
     assert chart.threshold is None
     assert score_chart("ear", False, [], None) is None
 
@@ -64,19 +64,23 @@ def test_a_class_without_images_has_no_bars() -> None:
 def test_roc_by_hand() -> None:
     points = curves.roc_rows(np.array([4.0, 3, 2, 1]), np.array([1, 0, 1, 0]))
     chart = roc_chart(
-        [("ear", False, points, (0.5, 1.0), "0.75"), ("pca", True, points, None, ""), ("x", False, [], None, "")]
+        [
+            RocData("ear", False, points, (0.5, 1.0), "0.75"),
+            RocData("pca", True, points, None, ""),
+            RocData("x", False, [], None, ""),
+        ]
     )
     assert chart is not None
-    assert [(curve.name, curve.look, curve.dot) for curve in chart.curves] == [
-        ("ear", "own0", (193.0, 10.0)),
-        ("pca", "floor0", None),
+    assert [(curve.name, curve.css_class, curve.threshold_point) for curve in chart.curves] == [
+        ("ear", "detector0", (193.0, 10.0)),
+        ("pca", "baseline0", None),
     ]
     assert chart.curves[0].path == "M44.0,308.0 44.0,159.0 193.0,159.0 193.0,10.0 342.0,10.0"
-    assert roc_chart([("ear", False, [], None, "")]) is None
+    assert roc_chart([RocData("ear", False, [], None, "")]) is None
 
 
 def test_colours_start_again() -> None:
     points = curves.roc_rows(np.array([1.0, 0]), np.array([1, 0]))
-    chart = roc_chart([(str(i), False, points, None, "") for i in range(7)])
+    chart = roc_chart([RocData(str(i), False, points, None, "") for i in range(7)])
     assert chart is not None
-    assert [curve.look for curve in chart.curves][-2:] == ["own5", "own0"]
+    assert [curve.css_class for curve in chart.curves][-2:] == ["detector5", "detector0"]

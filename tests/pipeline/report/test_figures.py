@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.report import figures
-from pipeline.report.words import Table, listed
+from pipeline.report.tables import Table, join_names
 from pipeline.show.text import counted
 from stages.score.config import ScoreConfig
 from stages.score.evaluate import evaluate
@@ -27,7 +27,7 @@ def measured(
 
 
 def test_a_threshold_and_what_it_costs() -> None:
-    table = figures.thresholds({"ear": measured()})
+    table = figures.thresholds_table({"ear": measured()})
     assert table.head == [
         "detector",
         "threshold",
@@ -39,17 +39,17 @@ def test_a_threshold_and_what_it_costs() -> None:
     ]
     cells = table.lines[0].cells
     assert [cells[i] for i in (0, 1, 2, 4, 6)] == ["ear", "4.5", "1 of 4: 25.0%", "1 of 4: 25.0%", "50.0%"]
-    assert "20 good calibration images" in table.notes[0]
-    assert "at most 9.5%" in table.notes[0]
+    assert "20 good validation images" in table.notes[0]
+    assert "At most 9.5%" in table.notes[0]
 
 
-def test_no_threshold_is_said() -> None:
+def test_no_threshold_is_explained() -> None:
     metrics = {"ear": measured(validation=[])}
-    table = figures.thresholds(metrics)
+    table = figures.thresholds_table(metrics)
     assert table.head == ["detector", "threshold", "FPR@95"]
     assert table.notes == ["There are no thresholds: no good validation images to set a threshold from."]
     head = figures.headline(metrics, "ear")
-    assert (head.escaped, head.escaped_words) == ("–", "no good validation images to set a threshold from")
+    assert (head.escape, head.escape_details) == ("–", "no good validation images to set a threshold from")
     assert figures.warnings(metrics) == ["no good validation images to set a threshold from"]
 
 
@@ -59,78 +59,83 @@ def test_the_headline_is_of_the_detector_that_decides() -> None:
     head = figures.headline(metrics, "ear")
     assert head.detector == "ear"
     reached = "reaches 1.000 [1.000 to 1.000]"
-    assert head.others == f"knn, the best other detector, {reached}; pca, the best floor, {reached}"
-    assert figures.headline({"pca": good, "ear": poor}, "pca").others.startswith(
+    assert head.alternatives == f"knn, the best other detector, {reached}; pca, the best baseline, {reached}"
+    assert figures.headline({"pca": good, "ear": poor}, "pca").alternatives.startswith(
         "ear, the best other detector, reaches 0."
     )
     only = figures.headline({"pca": good}, "pca")
-    assert (only.detector, only.others) == ("pca", "")
-    assert only.killed_words.startswith("0 of 4 good parts, 0.0% to ")
+    assert (only.detector, only.alternatives) == ("pca", "")
+    assert only.overkill_details.startswith("0 of 4 good parts, 0.0% to ")
 
 
-def test_one_class_is_said() -> None:
+def test_one_class_is_explained() -> None:
     metrics = {"ear": measured(scores=[1.0, 2], labels=[0, 0])}
-    assert figures.results(metrics).notes[0].startswith("No ")
-    assert "no defect images in the test split" in " ".join(figures.results(metrics).notes)
-    assert figures.types(metrics) == "There are no defects among the test images."
+    assert figures.results_table(metrics).notes[0].startswith("No ")
+    assert "no defect images in the test split" in " ".join(figures.results_table(metrics).notes)
+    assert figures.defect_types_table(metrics) == "There are no defects among the test images."
     assert figures.headline(metrics, "ear").auroc == "–"
-    assert figures.headline(metrics, "ear").escaped_words == "no defect images in the test split"
+    assert figures.headline(metrics, "ear").escape_details == "no defect images in the test split"
 
 
-def test_floors_are_set_apart() -> None:
-    table = figures.results({"pca": measured(), "ear": measured()})
-    assert [(line.cells[0], line.quiet) for line in table.lines] == [("ear", False), ("pca floor", True)]
+def test_baselines_are_set_apart() -> None:
+    table = figures.results_table({"pca": measured(), "ear": measured()})
+    assert [(line.cells[0], line.muted) for line in table.lines] == [("ear", False), ("pca (baseline)", True)]
 
 
 def test_types_by_hand() -> None:
     metrics = {"ear": measured(types=[""] * 4 + ["dent", "dent", "scratch", "scratch"])}
-    table = figures.types(metrics)
+    table = figures.defect_types_table(metrics)
     assert isinstance(table, Table)
     assert table.head == ["type of defect", "images", "ear"]
     assert [tuple(line.cells) for line in table.lines] == [
         ("dent", "2", "0.625 · 50.0%"),
         ("scratch", "2", "1.000 · 0.0%"),
     ]
-    assert figures.types({"ear": measured()}) == "There is one type, dent (4 images): the results above are about it."
+    assert (
+        figures.defect_types_table({"ear": measured()})
+        == "There is one type, dent (4 images): the results above are about it."
+    )
 
 
 @pytest.mark.parametrize(
-    ("interval", "verdict"),
-    [([0.001, 0.01], "adds"), ([-0.02, -0.001], "takes away"), ([-0.01, 0.01], "no difference shown")],
+    ("interval", "effect"),
+    [([0.001, 0.01], "improves"), ([-0.02, -0.001], "worsens"), ([-0.01, 0.01], "no difference shown")],
 )
-def test_what_a_member_does(interval: list[float], verdict: str) -> None:
-    table = figures.added({"fused": {"added_by": {"knn": {"image_auroc": 0.005, "ci": interval}}}}, ["knn", "ear"])
+def test_what_a_member_does(interval: list[float], effect: str) -> None:
+    table = figures.contributions_table(
+        {"fused": {"added_by": {"knn": {"image_auroc": 0.005, "ci": interval}}}}, ["knn", "ear"]
+    )
     assert isinstance(table, Table)
-    assert table.lines[0].cells[:3] == ["knn", verdict, "+0.005"]
+    assert table.lines[0].cells[:3] == ["knn", effect, "+0.005"]
 
 
-def test_no_fusion_is_said() -> None:
-    assert "not fused" in str(figures.added({}, []))
-    assert "cannot be told" in str(figures.added({"fused": {}}, ["ear", "knn"]))
+def test_no_fusion_is_explained() -> None:
+    assert "not fused" in str(figures.contributions_table({}, []))
+    assert "is not known" in str(figures.contributions_table({"fused": {}}, ["ear", "knn"]))
 
 
 def test_variants_are_those_of_detectors_not_of_the_fusion() -> None:
     metrics = {"ear": measured(), "fused": measured()}
     own = metrics["ear"]["image_auroc"]
     details = {"ear": {"image_auroc_of": {"ssim": own - 0.1}}, "fused": {"image_auroc_of": {"without_ear": 0.5}}}
-    table = figures.variants(metrics, details)
+    table = figures.variants_table(metrics, details)
     assert table is not None
     assert [tuple(line.cells) for line in table.lines] == [("ear", "ssim", f"{own - 0.1:.3f}", "-0.100")]
-    assert figures.variants(metrics, {}) is None
+    assert figures.variants_table(metrics, {}) is None
 
 
 def test_coverage_of_masks() -> None:
-    table = figures.coverage({"ear": {"mask_coverage": {"rarity_raw": 0.25}}})
+    table = figures.mask_coverage({"ear": {"mask_coverage": {"rarity_raw": 0.25}}})
     assert isinstance(table, Table)
     assert table.lines[0].cells == ["ear", "rarity raw", "25.0%"]
-    why = figures.coverage({"ear": {"mask_coverage": None, "mask_coverage_reason": "no masks"}})
+    why = figures.mask_coverage({"ear": {"mask_coverage": None, "mask_coverage_reason": "no masks"}})
     assert "no masks" in str(why)
-    assert figures.coverage({"pca": {}}) is None
+    assert figures.mask_coverage({"pca": {}}) is None
 
 
-def test_words() -> None:
+def test_counts_and_lists() -> None:
     assert [counted(1, "image"), counted(2000, "image"), counted(1, "is", "are")] == ["1 image", "2,000 images", "1 is"]
-    assert [listed([]), listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == [
+    assert [join_names([]), join_names(["a"]), join_names(["a", "b"]), join_names(["a", "b", "c"])] == [
         "",
         "a",
         "a and b",

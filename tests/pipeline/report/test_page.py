@@ -1,4 +1,4 @@
-"""The whole stage on projects of many shapes; what a browser makes of the page."""
+"""The whole stage on projects of many shapes, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 
 from pipeline.project.params import load_params
-from pipeline.report.circumstances import HEAD, TAIL
+from pipeline.report.run_facts import HEAD, TAIL
 from pipeline.stage_io.report import report
 from tests.browser import Browser
-from tests.pipeline.report.made import EVIL, SHAPES
+from tests.pipeline.report.toy import EVIL, SHAPES
 
 CHECK = """(() => {
   const faults = [];
   for (const image of document.images)
     if (!image.complete || !image.naturalWidth || !image.alt) faults.push('image ' + image.alt);
   for (const link of document.links) {
-    const place = link.getAttribute('href');
-    if (!place.startsWith('#') || !document.getElementById(place.slice(1))) faults.push('link ' + place);
+    const target = link.getAttribute('href');
+    if (!target.startsWith('#') || !document.getElementById(target.slice(1))) faults.push('link ' + target);
   }
-  const ids = [...document.querySelectorAll('[id]')].map(one => one.id);
+  const ids = [...document.querySelectorAll('[id]')].map(element => element.id);
   if (new Set(ids).size !== ids.length) faults.push('an id twice');
   return faults;
 })()"""
@@ -36,8 +36,8 @@ PLAIN = {
     *("alt", "aria-hidden", "aria-label", "charset", "class", "content", "cx", "cy", "d", "height", "http-equiv", "id"),
     *("lang", "name", "open", "r", "role", "scope", "style", "tabindex", "viewbox", "width", "x", "y"),
 }
-"""Attributes that ask for nothing."""
-Made = Callable[[str], Path]
+"""Attributes that load nothing."""
+Projects = Callable[[str], Path]
 
 
 def page_of(project: Path) -> Path:
@@ -45,7 +45,7 @@ def page_of(project: Path) -> Path:
 
 
 def addresses(page: Path) -> list[tuple[str, str]]:
-    """(attribute, value) of all that can make a browser ask for something."""
+    """(attribute, value) of everything that can make a browser load something."""
     found: list[tuple[str, str]] = []
 
     class Reader(HTMLParser):
@@ -58,92 +58,90 @@ def addresses(page: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("width", [390, 1280])
-def test_in_a_browser(browser: Browser, made: Made, name: str, width: int) -> None:
-    with browser.open(page_of(made(name)), width=width, dark=width == 390) as page:
+def test_in_a_browser(browser: Browser, project_of_shape: Projects, name: str, width: int) -> None:
+    with browser.open(page_of(project_of_shape(name)), width=width, dark=width == 390) as page:
         assert page.evaluate(CHECK) == []
         assert page.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
         assert page.evaluate("document.images.length") > 3
-        assert (page.errors, page.failed, page.requests) == ([], [], [page_of(made(name)).as_uri()])
+        assert (page.errors, page.failed, page.requests) == ([], [], [page_of(project_of_shape(name)).as_uri()])
 
 
-def test_links_open_what_is_folded(browser: Browser, made: Made) -> None:
-    with browser.open(page_of(made("whole"))) as page:
+def test_links_open_what_is_folded(browser: Browser, project_of_shape: Projects) -> None:
+    with browser.open(page_of(project_of_shape("whole"))) as page:
         page.evaluate("document.querySelector('a[href=\"#c0-cases\"]').click()")
         assert page.evaluate("Math.abs(document.getElementById('c0-cases').getBoundingClientRect().top) < 40")
 
 
-def test_light_and_dark(browser: Browser, made: Made) -> None:
+def test_light_and_dark(browser: Browser, project_of_shape: Projects) -> None:
     shown = []
     for dark in (False, True):
-        with browser.open(page_of(made("floor")), dark=dark) as page:
+        with browser.open(page_of(project_of_shape("one baseline")), dark=dark) as page:
             shown.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert shown == ["rgb(245, 246, 248)", "rgb(17, 22, 27)"]
 
 
-def test_all_is_on_paper(browser: Browser, made: Made) -> None:
-    """What is folded on the screen has a height when printed; the contents have none."""
-    heights = (
-        "[document.querySelector('#parameters details'), document.querySelector('nav')].map(one => one.offsetHeight)"
-    )
-    with browser.open(page_of(made("whole")), printed=True) as page:
+def test_all_is_on_paper(browser: Browser, project_of_shape: Projects) -> None:
+    """Collapsed parts are expanded when printed, and the table of contents is left out."""
+    heights = "['#parameters details', 'nav'].map(selector => document.querySelector(selector).offsetHeight)"
+    with browser.open(page_of(project_of_shape("whole")), printed=True) as page:
         opened, navigation = page.evaluate(heights)
         assert opened > 500
         assert navigation == 0
-    with browser.open(page_of(made("whole"))) as page:
+    with browser.open(page_of(project_of_shape("whole"))) as page:
         assert page.evaluate("document.querySelector('#parameters details').offsetHeight") < 60
 
 
-def test_names_of_users_are_text(browser: Browser, made: Made) -> None:
-    assert EVIL not in page_of(made("whole")).read_text()
-    with browser.open(page_of(made("whole"))) as page:
+def test_names_of_users_are_text(browser: Browser, project_of_shape: Projects) -> None:
+    assert EVIL not in page_of(project_of_shape("whole")).read_text()
+    with browser.open(page_of(project_of_shape("whole"))) as page:
         shown = page.evaluate("document.body.textContent")
         assert f"{EVIL}.png" in shown
         assert f"type {EVIL}&" in shown
 
 
-def test_the_body_is_the_same_bytes_twice(made: Made, tmp_path: Path) -> None:
+def test_the_body_is_the_same_bytes_twice(project_of_shape: Projects, tmp_path: Path) -> None:
     project = tmp_path / "elsewhere"
-    shutil.copytree(made("whole"), project)
+    shutil.copytree(project_of_shape("whole"), project)
     (project / "data/logs").mkdir(exist_ok=True)
     (project / "data/logs/score.time.json").write_text('{"seconds": 1, "finished": "2026-01-01T00:00:00+00:00"}')
     first = (project / "data/report/body.html").read_bytes()
     with contextlib.chdir(project):
         report(load_params())
     assert (project / "data/report/body.html").read_bytes() == first
-    assert page_of(project).read_bytes() != page_of(made("whole")).read_bytes()
+    assert page_of(project).read_bytes() != page_of(project_of_shape("whole")).read_bytes()
     assert first.count(HEAD.encode()) == first.count(TAIL.encode()) == 1
     assert str(tmp_path).encode() not in first
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_nothing_is_asked_of_another_place(made: Made, name: str) -> None:
-    page = page_of(made(name))
+def test_nothing_is_loaded_from_elsewhere(project_of_shape: Projects, name: str) -> None:
+    page = page_of(project_of_shape(name))
     found = addresses(page)
     assert {attribute for attribute, _ in found} == {"href", "src"}
     assert all(value.startswith(("#", "data:image/webp;base64,")) for _, value in found)
     assert not re.search("<script|url\\(|@import", page.read_text())
 
 
-def test_figures_are_those_of_the_metrics(made: Made) -> None:
-    text = page_of(made("whole")).read_text()
-    metrics = json.loads((made("whole") / "data/metrics/metrics.json").read_text())["plate"]
+def test_numbers_are_those_of_the_metrics(project_of_shape: Projects) -> None:
+    text = page_of(project_of_shape("whole")).read_text()
+    metrics = json.loads((project_of_shape("whole") / "data/metrics/metrics.json").read_text())["plate"]
     for name, values in metrics.items():
         assert f"{values['threshold']:.4g}" in text, name
         assert f"{values['pixel_auroc']:.3f}" in text, name
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "text"),
     [
         ("no good", "No ROC curve: no normal images in the test split"),
-        ("no good", "Whether the split leaks cannot be told"),
+        ("no good", "The share of near-duplicates is not known"),
         ("no bad", "There are no defects among the test images"),
         ("no threshold", "There are no thresholds: no good validation images"),
         ("no threshold", "Positional leakage is not known"),
         ("two", "The data has no masks"),
-        ("floor", "The detectors are not fused"),
-        ("floor", "There is one type, dent (1 image)"),
+        ("one baseline", "The detectors are not fused"),
+        ("one baseline", "There is one type, dent (1 image)"),
     ],
 )
-def test_what_is_missing_is_said(made: Made, name: str, words: str) -> None:
-    assert words in page_of(made(name)).read_text()
+def test_what_is_missing_is_explained(project_of_shape: Projects, name: str, text: str) -> None:
+    assert text in page_of(project_of_shape(name)).read_text()

@@ -1,4 +1,4 @@
-"""A toy project with a champion, and a Prefect server that its runs share."""
+"""A toy project with a champion, and a Prefect server for all its runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ Retrain = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server: starting one takes longer than all else here."""
+    """Address of a server that all tests share, because starting a server takes long."""
     script = """
 import sys, threading
 from pathlib import Path
-from pipeline.orchestration import server
-server.configure(Path("."))
-with server.prefect_server(Path("."), threading.Event(), "tests") as api:
+from pipeline.orchestration.server import prefect_server
+from pipeline.orchestration.server_settings import configure_prefect
+configure_prefect(Path("."))
+with prefect_server(Path("."), threading.Event(), "tests") as api:
     print(api, flush=True)
     sys.stdin.read()
 """
@@ -33,19 +34,19 @@ with server.prefect_server(Path("."), threading.Event(), "tests") as api:
     with subprocess.Popen(command, cwd=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
         yield process.stdout.readline().strip()
-        process.stdin.close()  # ends it, also when this process is killed
+        process.stdin.close()  # ends the server, also if this process is killed
 
 
 @pytest.fixture(scope="session")
 def settings(environment: dict[str, str], prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment of commands that use that server."""
+    """Environment for commands that use the server."""
     home = tmp_path_factory.mktemp("home")
     return environment | {"PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(home)}
 
 
 @pytest.fixture(scope="session")
 def retrain(settings: dict[str, str]) -> Retrain:
-    """`burnish retrain --once` and other commands of it, in a project."""
+    """Runs `burnish retrain --once`, or another command, in a project."""
 
     def run(project: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline", *(arguments or ("retrain", "--once"))]
@@ -74,7 +75,7 @@ def project(served: Path, tmp_path: Path) -> Path:
 
 
 def copy_of(served: Path, folder: Path) -> Path:
-    """A copy with a worktree of its own: git knows worktrees by absolute paths, so that one is made anew."""
+    """A copy with a worktree of its own: git stores absolute paths of worktrees, so the copy makes its own."""
     shutil.copytree(
         served, folder, symlinks=True, ignore=lambda where, _: ["worktree"] if where.endswith("retrain") else []
     )

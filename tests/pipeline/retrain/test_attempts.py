@@ -1,4 +1,4 @@
-"""What the history says of an attempt that did not end by itself."""
+"""What the history records about an attempt that failed or was stopped."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.project.params import Params, load_params
-from pipeline.retrain import once, records
-from pipeline.retrain.records import Decision, Run
+from pipeline.retrain import journal, once, records
+from pipeline.retrain.journal import JournalEntry
+from pipeline.retrain.records import Run
 from stages.types import UserError
 from tests.conftest import ROOT
 
@@ -35,17 +36,19 @@ def test_it_failed_and_why(
 
     monkeypatch.setattr(once, "_attempt", fails)
     with pytest.raises(type(fault)):
-        once._one(tmp_path, params, False, print)
+        once._run_recorded(tmp_path, params, False, print)
     assert [(run["result"], run["reason"]) for run in records.history(tmp_path)] == [("failed", reason)]
 
 
-def test_one_that_had_decided_has_not_failed(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_stopped_after_its_decision_has_not_failed(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def decides(root: Path, _: Params, run: Run, *__: object) -> Run:
-        records.write_journal(root, Decision(run, {}, "", "burnish"))
+        journal.write_journal(root, JournalEntry(run, {}, "", "burnish"))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(once, "_attempt", decides)
     with pytest.raises(KeyboardInterrupt):
-        once._one(tmp_path, params, False, print)
+        once._run_recorded(tmp_path, params, False, print)
     assert records.history(tmp_path) == []
-    assert records.read_journal(tmp_path) is not None
+    assert journal.read_journal(tmp_path) is not None

@@ -1,4 +1,4 @@
-"""Drift of new images, as an ImageNet CNN sees them that has learned from none of them."""
+"""Drift of new images, measured with an ImageNet CNN that was trained on none of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.project import paths
 from pipeline.project.params import Params, load_params
-from pipeline.retrain.drift import drift_of
-from pipeline.retrain.judgement import held_for_drift
+from pipeline.retrain.decision import drift_objection
+from pipeline.retrain.drift import measure_drift
 from tests.conftest import ROOT, change_params
 from tests.pipeline.retrain.toy import picture
 
@@ -20,7 +20,7 @@ TRAINING, NEW = 30, 16
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of training images, of new ones like them in `same`, and of darker ones in `dark`."""
+    """Training images and new images of two categories: similar new images in `same`, darker ones in `dark`."""
     folder = tmp_path_factory.mktemp("drift")
     (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     change_params(folder, {"data": {"categories": ["same", "dark"]}, "compute": {"device": "cpu"}})
@@ -42,37 +42,37 @@ def params(project: Path) -> Params:
     return load_params(project / "params.yaml")
 
 
-def of(project: Path, *beginnings: str) -> list[str]:
+def digests(project: Path, *beginnings: str) -> list[str]:
     names = pd.read_parquet(project / paths.MANIFEST)["sha256"]
     return [name for name in names if name.startswith(beginnings)]
 
 
 def test_darker_images_are_found_and_like_ones_are_not(project: Path, params: Params) -> None:
-    found = drift_of(project, params, of(project, "new"))
-    assert {category: one.drifted for category, one in found.items()} == {"same": False, "dark": True}
+    found = measure_drift(project, params, digests(project, "new"))
+    assert {category: result.drifted for category, result in found.items()} == {"same": False, "dark": True}
     assert (found["dark"].training, found["dark"].new) == (TRAINING, NEW)
-    brightness = next(one for one in found["dark"].findings if one.name == "brightness")
+    brightness = next(finding for finding in found["dark"].findings if finding.name == "brightness")
     assert brightness.found and brightness.effect is not None and brightness.effect < -3
-    again = drift_of(project, params, of(project, "new"))
-    assert {category: one.to_json() for category, one in again.items()} == {
-        category: one.to_json() for category, one in found.items()
+    again = measure_drift(project, params, digests(project, "new"))
+    assert {category: result.to_json() for category, result in again.items()} == {
+        category: result.to_json() for category, result in found.items()
     }
-    assert held_for_drift(found, params) is None
+    assert drift_objection(found, params) is None
     hold = params.model_copy(update={"retrain": params.retrain.model_copy(update={"on_drift": "hold"})})
-    why = held_for_drift(found, hold)
+    why = drift_objection(found, hold)
     assert why is not None and "of dark differ" in why
-    assert held_for_drift({"same": found["same"]}, hold) is None
+    assert drift_objection({"same": found["same"]}, hold) is None
 
 
-def test_few_new_images_are_not_judged_and_defects_do_not_count(project: Path, params: Params) -> None:
-    few = [*of(project, "new-same")[:11], "new-defect"]
-    found = drift_of(project, params, few)
+def test_few_new_images_are_not_tested_and_defects_do_not_count(project: Path, params: Params) -> None:
+    few = [*digests(project, "new-same")[:11], "new-defect"]
+    found = measure_drift(project, params, few)
     assert list(found) == ["same"]
     assert found["same"].reason == "11 new good images, fewer than retrain.drift_least = 12"
     assert not found["same"].drifted
-    assert drift_of(project, params, ["new-defect"]) == {}
+    assert measure_drift(project, params, ["new-defect"]) == {}
 
 
 def test_new_images_are_not_their_own_reference(project: Path, params: Params) -> None:
-    found = drift_of(project, params, of(project, "new-same"))
+    found = measure_drift(project, params, digests(project, "new-same"))
     assert np.isclose(found["same"].training, TRAINING)

@@ -1,4 +1,4 @@
-"""The scheduled flow: what it makes of each way in which a run may end."""
+"""The scheduled flow: its state after each way in which a run may end."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from stages.types import UserError
 
 outcomes, calls = sys.argv[1].split(","), []
 
-def stands_in(root):
+def fake_retrain(root):
     calls.append(root)
     how = outcomes[len(calls) - 1]
     if how == "fails":
         raise UserError("the disk is full")
     if how == "busy":
-        raise promotion.Busy("a retraining is at work")
+        raise promotion.AlreadyRunning("another retraining is running")
     return records.Run("20260101T000000Z", "nothing new", "the inbox is empty")
 
-flow.retrain_once, flow.RETRY_DELAY_S = stands_in, 0
+flow.retrain_once, flow.RETRY_DELAY_S = fake_retrain, 0
 if outcomes == ["late"]:
-    flow.made_up_for = lambda *_: True
+    flow.is_superseded = lambda *_: True
 state = flow.retrain_flow(return_state=True)
 print("|".join([state.type.value, state.message, str(len(calls))]))
 """
@@ -40,8 +40,8 @@ print("|".join([state.type.value, state.message, str(len(calls))]))
         ("works", 1, "COMPLETED|nothing new: the inbox is empty|1"),
         ("fails,works", 1, "COMPLETED|nothing new: the inbox is empty|2"),
         ("fails,works", 0, "FAILED|the disk is full|1"),
-        ("busy", 0, "CANCELLED|a retraining is at work|1"),
-        ("late", 1, "COMPLETED|passed over: late, and a run has started since|0"),
+        ("busy", 0, "CANCELLED|another retraining is running|1"),
+        ("late", 1, "COMPLETED|skipped: this run is late, and another run has started since|0"),
     ],
 )
 def test_states(

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the champion is whole, the old or the new one, and the next run does what was to be done."""
+"""kill -9 at any moment: the champion is the old or the new one, complete, and the next run completes the decision."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ import pytest
 from pipeline.bundle import champion
 from pipeline.bundle.writer import INDEX
 from pipeline.project import paths
-from pipeline.retrain import promotion, records, tags
+from pipeline.retrain import inbox, journal, promotion, records, tags
 from tests.pipeline.retrain.conftest import Retrain, copy_of, drop
 from tests.pipeline.retrain.toy import git
 
 POINTS = 20
 STEPS = (
-    "advance",
-    "tags.register",
-    "champion.switch",
-    "tags.assign",
-    "records.move_aside",
-    "finish",
-    "records.clear_journal",
+    "advance_branch",
+    "tags.register_version",
+    "champion.set_current",
+    "tags.assign_champion",
+    "inbox.move_out",
+    "record_run",
+    "journal.clear_journal",
 )
 
 
-def whole(project: Path) -> str:
-    """The version that serves, after every file of its bundle was found to be what bundle.json says."""
-    folder = champion.current(project)
+def check_champion(project: Path) -> str:
+    """The version of the champion, after a check of every file of its bundle against bundle.json."""
+    folder = champion.current_bundle(project)
     assert folder is not None
     index = json.loads((folder / INDEX).read_text())
     for name, digest in index["files"].items():
@@ -46,7 +46,7 @@ def whole(project: Path) -> str:
 
 
 def killed(project: Path, settings: dict[str, str], after_s: float) -> bool:
-    """Start a run and kill it, with all that it started, after so long; whether it still ran."""
+    """Start a run and kill it after so many seconds; returns whether it was still running."""
     command = [sys.executable, "-m", "pipeline", "retrain", "--once"]
     with subprocess.Popen(
         command, cwd=project, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -56,7 +56,7 @@ def killed(project: Path, settings: dict[str, str], after_s: float) -> bool:
         except subprocess.TimeoutExpired:
             children = psutil.Process(process.pid).children(recursive=True)
             os.kill(process.pid, signal.SIGKILL)
-            psutil.wait_procs(children, timeout=60)  # its supervisor ends what the pipeline runs
+            psutil.wait_procs(children, timeout=60)  # its supervisor ends the processes of the pipeline
             assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
             return True
     return False
@@ -69,28 +69,28 @@ def test_kill_at_random_points(served: Path, tmp_path: Path, retrain: Retrain, s
     start = time.monotonic()
     assert retrain(project).returncode == 0
     length = time.monotonic() - start
-    assert whole(project) == "v0.2.0"
-    points = random.Random(6)  # fixed, so that a failure can be looked into
+    assert check_champion(project) == "v0.2.0"
+    points = random.Random(6)  # fixed, so that a failure can be reproduced
     hits, runs = 0, 0
     while hits < POINTS:
-        assert runs < 2 * POINTS, f"only {hits} of {runs} runs were still at work when they were to be killed"
-        before = whole(project)
+        assert runs < 2 * POINTS, f"only {hits} of {runs} runs were still running when they were to be killed"
+        before = check_champion(project)
         images = drop(project, 2, seed=10_000 + 10 * runs)
         start = time.monotonic()
         if killed(project, settings, length * (hits + points.random()) / POINTS):
             hits += 1
-        else:  # the run that was timed had a busier machine
+        else:  # the machine was busier during the timed run
             length = min(length, time.monotonic() - start)
         runs += 1
-        assert whole(project) in (before, _next(before))
+        assert check_champion(project) in (before, _next(before))
         done = retrain(project)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert whole(project) == _next(before)
+        assert check_champion(project) == _next(before)
         assert not any(image.exists() for image in images)
-        assert records.read_journal(project) is None
+        assert journal.read_journal(project) is None
     assert git(project, "status", "--short") == ""
     assert len(tags.versions(project, "burnish")) == runs + 2
-    assert tags.champion(project, "burnish") == whole(project)
+    assert tags.champion_version(project, "burnish") == check_champion(project)
 
 
 def _next(version: str) -> str:
@@ -98,27 +98,29 @@ def _next(version: str) -> str:
 
 
 class Killed(BaseException):
-    """Stands for kill -9 between two steps: nothing but the steps themselves may rely on `except` or `finally`."""
+    """Stands for kill -9 between two steps."""
 
 
-@pytest.mark.parametrize("step", ["champion.switch", "tags.assign", "finish"])
-def test_a_rollback_that_was_cut_short_is_carried_out(served: Path, tmp_path: Path, step: str) -> None:
+@pytest.mark.parametrize("step", ["champion.set_current", "tags.assign_champion", "record_run"])
+def test_an_interrupted_rollback_is_completed(served: Path, tmp_path: Path, step: str) -> None:
     project = copy_of(served, tmp_path / "project")
-    bundle = champion.current(project)
+    bundle = champion.current_bundle(project)
     assert bundle is not None
     older = git(project, "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "older")
-    tags.register(project, "burnish", "v0.0.9", older, "older")
-    champion.install(project, "v0.0.9", lambda folder: (folder / INDEX).write_bytes((bundle / INDEX).read_bytes()))
+    tags.register_version(project, "burnish", "v0.0.9", older, "older")
+    champion.install_version(
+        project, "v0.0.9", lambda folder: (folder / INDEX).write_bytes((bundle / INDEX).read_bytes())
+    )
     run = records.Run("20260101T000000Z", "rolled back", "from v0.1.0 to v0.0.9", champion="v0.0.9")
-    records.write_journal(project, records.Decision(run, {}, "", "burnish", "back"))
-    place, _, name = step.rpartition(".")
-    target = {"": promotion, "tags": tags, "champion": champion}[place]
+    journal.write_journal(project, journal.JournalEntry(run, {}, "", "burnish", "back"))
+    module, _, name = step.rpartition(".")
+    target = {"": promotion, "tags": tags, "champion": champion}[module]
     with patch.object(target, name, side_effect=Killed), pytest.raises(Killed):
-        promotion.carry_out_interrupted(project, print)
-    promotion.carry_out_interrupted(project, print)
-    assert champion.version(project) == "v0.0.9"
-    assert records.read_journal(project) is None
-    assert [one["result"] for one in records.history(project)].count("rolled back") == 1
+        promotion.complete_interrupted(project, print)
+    promotion.complete_interrupted(project, print)
+    assert champion.current_version(project) == "v0.0.9"
+    assert journal.read_journal(project) is None
+    assert [run["result"] for run in records.history(project)].count("rolled back") == 1
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -127,17 +129,20 @@ def test_every_step_of_a_promotion_may_be_the_last(served: Path, tmp_path: Path,
     project = copy_of(served, tmp_path / "project")
     image = drop(project, 1)[0]
     commit = git(project, "commit-tree", "HEAD^{tree}", "-p", "burnish@v0.1.0^{commit}", "-m", "challenger")
-    bundle = champion.current(project)
+    bundle = champion.current_bundle(project)
     assert bundle is not None
-    champion.install(project, "v0.2.0", lambda folder: (folder / INDEX).write_bytes((bundle / INDEX).read_bytes()))
+    champion.install_version(
+        project, "v0.2.0", lambda folder: (folder / INDEX).write_bytes((bundle / INDEX).read_bytes())
+    )
     run = records.Run(
         "20260101T000000Z", "promoted", "better", new=1, champion="v0.2.0", commit=commit, branch="retrain/day"
     )
     files = {"normal/" + image.name: hashlib.sha256(image.read_bytes()).hexdigest()}
-    decision = records.Decision(run, files, str(project / "data/inbox"), "burnish", "why")
-    records.write_journal(project, decision)
-    place, _, name = step.rpartition(".")
-    target = {"": promotion, "tags": tags, "champion": champion, "records": records}[place]
+    entry = journal.JournalEntry(run, files, str(project / "data/inbox"), "burnish", "why")
+    journal.write_journal(project, entry)
+    module, _, name = step.rpartition(".")
+    modules = {"": promotion, "tags": tags, "champion": champion, "inbox": inbox, "journal": journal}
+    target = modules[module]
     real = getattr(target, name)
 
     def dies(*arguments: object) -> None:
@@ -146,13 +151,13 @@ def test_every_step_of_a_promotion_may_be_the_last(served: Path, tmp_path: Path,
         raise Killed
 
     with patch.object(target, name, dies), pytest.raises(Killed):
-        promotion.carry_out_interrupted(project, print)
-    assert champion.version(project) in ("v0.1.0", "v0.2.0")
-    promotion.carry_out_interrupted(project, print)
-    assert champion.version(project) == tags.champion(project, "burnish") == "v0.2.0"
+        promotion.complete_interrupted(project, print)
+    assert champion.current_version(project) in ("v0.1.0", "v0.2.0")
+    promotion.complete_interrupted(project, print)
+    assert champion.current_version(project) == tags.champion_version(project, "burnish") == "v0.2.0"
     assert git(project, "rev-parse", "retrain/day") == commit
     assert not image.exists()
     assert (project / paths.RETRAIN / "taken" / run.id / "normal" / image.name).is_file()
-    assert [one["id"] for one in records.history(project)].count(run.id) == 1
-    assert records.read_journal(project) is None
+    assert [entry["id"] for entry in records.history(project)].count(run.id) == 1
+    assert journal.read_journal(project) is None
     assert git(project, "tag", "--list", "burnish#champion#*").split() == ["burnish#champion#1", "burnish#champion#2"]

@@ -13,7 +13,7 @@ import yaml
 from pipeline.bundle import champion
 from pipeline.project import paths
 from pipeline.retrain import records
-from pipeline.retrain.promotion import only_retraining
+from pipeline.retrain.promotion import exclusive_retraining
 from tests.conftest import change_params
 from tests.pipeline.retrain.conftest import Retrain, drop
 from tests.pipeline.retrain.toy import git, picture
@@ -35,7 +35,7 @@ def untouched(project: Path) -> tuple[str, str, str]:
 def test_the_commit_as_it_is_becomes_the_first_champion(served: Path) -> None:
     assert last(served)["result"] == "promoted"
     assert last(served)["reason"] == "the first champion"
-    folder = champion.current(served)
+    folder = champion.current_bundle(served)
     assert folder is not None and folder.name == "v0.1.0"
     commit = champion.commit_of(folder)
     assert git(served, "rev-parse", "burnish@v0.1.0^{commit}") == commit
@@ -46,9 +46,9 @@ def test_the_commit_as_it_is_becomes_the_first_champion(served: Path) -> None:
     assert untouched(served)[1:] == ("main", "")
 
 
-def test_nothing_new_is_said_and_done(project: Path, retrain: Retrain) -> None:
+def test_nothing_new_ends_the_run(project: Path, retrain: Retrain) -> None:
     before = untouched(project)
-    done = retrain(project, PREFECT_API_URL="http://127.0.0.1:1/api")  # no server is needed to find that out
+    done = retrain(project, PREFECT_API_URL="http://127.0.0.1:1/api")  # no server is needed for that
     assert done.returncode == 0, done.stderr
     assert "the inbox is empty" in done.stdout
     assert last(project)["result"] == "nothing new"
@@ -56,11 +56,11 @@ def test_nothing_new_is_said_and_done(project: Path, retrain: Retrain) -> None:
     assert untouched(project) == before
     (project / "data/inbox").mkdir(exist_ok=True)
     (project / "data/inbox/a.zip").write_bytes(b"")
-    assert "nothing new: no images, passed over: a.zip;" in retrain(project).stdout
+    assert "nothing new: not images, ignored: a.zip;" in retrain(project).stdout
 
 
-def test_good_images_are_promoted_bad_ones_held_and_old_ones_known(project: Path, retrain: Retrain) -> None:
-    """The three ends of a run, one after another, as a schedule would meet them."""
+def test_good_images_are_promoted_bad_images_held_and_old_images_known(project: Path, retrain: Retrain) -> None:
+    """Three results of runs, one after the other."""
     before = untouched(project)
     promoted = _promoted(project, retrain)
     _held(project, retrain, promoted)
@@ -71,13 +71,15 @@ def test_good_images_are_promoted_bad_ones_held_and_old_ones_known(project: Path
 
 def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
     drop(project, 8)
-    picture(project / "data/own/normal/of the developer.png", 100, 77)  # the pool is the champion's, not this folder
+    picture(
+        project / "data/own/normal/of the developer.png", 100, 77
+    )  # the pool is that of the champion, not this folder
     (project / "data/own/normal/of the developer.png").unlink()
     done = retrain(project)
     assert done.returncode == 0, done.stdout + done.stderr
     run = last(project)
     assert (run["result"], run["new"], run["champion"]) == ("promoted", 8, "v0.2.0"), run
-    assert champion.version(project) == "v0.2.0"
+    assert champion.current_version(project) == "v0.2.0"
     assert (
         git(project, "rev-parse", run["branch"])
         == run["commit"]
@@ -91,7 +93,7 @@ def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
     assert not list((project / "data/inbox").rglob("*.png"))
     assert len(list((project / paths.RETRAIN / "taken" / run["id"]).rglob("*.png"))) == 8
     assert f"git merge {run['branch']} && dvc checkout" in done.stdout
-    pages = {path.name for path in records.folder_of(project, run["id"]).iterdir()}
+    pages = {path.name for path in records.run_folder(project, run["id"]).iterdir()}
     assert {"diff.html", "diff.md", "run.json", "run.md", "pipeline.log"} <= pages
     assert "download" in done.stdout  # progress
     return run
@@ -100,24 +102,24 @@ def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
 def _held(project: Path, retrain: Retrain, promoted: dict[str, Any]) -> None:
     """Bright images among the good ones hide bright defects."""
     drop(project, 30, level=122, seed=7000)
-    (again,) = drop(project, 1)  # it came with the promoted ones
+    (again,) = drop(project, 1)  # it came with the promoted images
     done = retrain(project)
-    assert "there already, moved to data/retrain/known/: normal/new-5000.png" in done.stdout
+    assert "known already, moved to data/retrain/known/: normal/new-5000.png" in done.stdout
     assert not again.exists()
     assert done.returncode == 0, done.stdout + done.stderr
     run = last(project)
     assert run["result"] == "held", run
     assert "tile/pca:image_auroc changed by -" in run["reason"]
-    assert "which breaks image_auroc>=-0.01" in done.stdout
-    assert champion.version(project) == "v0.2.0"
+    assert "which violates image_auroc>=-0.01" in done.stdout
+    assert champion.current_version(project) == "v0.2.0"
     assert git(project, "rev-parse", promoted["branch"]) == promoted["commit"]
     assert not list((project / "data/inbox").rglob("*.png"))
     assert len(list((project / paths.RETRAIN / "held" / run["id"]).rglob("*.png"))) == 30
-    assert "challenger" in (records.folder_of(project, run["id"]) / "diff.md").read_text()
+    assert "challenger" in (records.run_folder(project, run["id"]) / "diff.md").read_text()
 
 
 def _known(project: Path, retrain: Retrain) -> None:
-    """Dropped again: what was promoted is known, what was held would be judged again, so it is not put back here."""
+    """The promoted images again are known. Images that were held would be trained on again, so they are left out."""
     drop(project, 8)
     (project / "data/inbox/normal/cut.png").write_bytes(drop(project, 1, seed=5000)[0].read_bytes()[:60])
     done = retrain(project)
@@ -130,7 +132,7 @@ def _known(project: Path, retrain: Retrain) -> None:
 
 def test_a_failure_leaves_champion_and_inbox_as_they_were(project: Path, retrain: Retrain) -> None:
     drop(project, 3)
-    (project / paths.RETRAIN / "worktree").mkdir()  # what another program left there is no worktree
+    (project / paths.RETRAIN / "worktree").mkdir()  # a folder that is not a worktree
     params = project / "params.yaml"
     change_params(project, {"retrain": {"timeout_minutes": 0.001}})
     done = retrain(project)
@@ -138,61 +140,61 @@ def test_a_failure_leaves_champion_and_inbox_as_they_were(project: Path, retrain
     assert done.stderr.count("burnish: error:") == 1
     assert "retrain.timeout_minutes = 0.001" in done.stderr
     assert last(project)["result"] == "failed"
-    assert champion.version(project) == "v0.1.0"
+    assert champion.current_version(project) == "v0.1.0"
     assert len(list((project / "data/inbox").rglob("*.png"))) == 3
     git(project, "checkout", "--quiet", str(params))
 
 
-def test_a_rollback_lets_an_older_champion_serve_though_its_bundle_is_gone(project: Path, retrain: Retrain) -> None:
+def test_a_rollback_restores_an_older_champion_although_its_bundle_is_gone(project: Path, retrain: Retrain) -> None:
     done = retrain(project, "retrain", "--once", "--force")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert champion.version(project) == "v0.2.0"
+    assert champion.current_version(project) == "v0.2.0"
     old = {path.relative_to(project): path.read_bytes() for path in _files(project, "v0.1.0")}
     for path in _files(project, "v0.1.0"):
         path.unlink()
-    (champion.store(project) / "v0.1.0" / "bundle.json").unlink(missing_ok=True)
-    champion.prune(project, keep=1)
-    assert champion.versions(project) == ["v0.2.0"]
+    (champion.versions_folder(project) / "v0.1.0" / "bundle.json").unlink(missing_ok=True)
+    champion.prune_versions(project, keep=1)
+    assert champion.stored_versions(project) == ["v0.2.0"]
     done = retrain(project, "rollback")
     assert done.returncode == 0, done.stderr
-    assert champion.version(project) == "v0.1.0"
+    assert champion.current_version(project) == "v0.1.0"
     assert {path.relative_to(project): path.read_bytes() for path in _files(project, "v0.1.0")} == old
     assert last(project)["result"] == "rolled back"
     for arguments, words in (
         (("rollback",), "there is no version before v0.1.0; there are: v0.1.0, v0.2.0"),
-        (("rollback", "v0.1.0"), "burnish@v0.1.0 serves already"),
+        (("rollback", "v0.1.0"), "burnish@v0.1.0 is the champion already"),
         (("rollback", "v7"), "there is no version 'v7' of burnish"),
     ):
         refused = retrain(project, *arguments)
         assert refused.returncode == 1
         assert words in refused.stderr
     assert retrain(project, "rollback", "burnish@v0.2.0").returncode == 0
-    assert champion.version(project) == "v0.2.0"
+    assert champion.current_version(project) == "v0.2.0"
 
 
 def _files(project: Path, version: str) -> list[Path]:
-    return sorted(path for path in (champion.store(project) / version).rglob("*.safetensors"))
+    return sorted(path for path in (champion.versions_folder(project) / version).rglob("*.safetensors"))
 
 
-def test_a_clone_that_knows_the_champion_by_its_tag_makes_its_bundle_anew(project: Path, retrain: Retrain) -> None:
+def test_a_clone_makes_the_bundle_of_the_champion_that_a_tag_names(project: Path, retrain: Retrain) -> None:
     import shutil
 
-    shutil.rmtree(champion.store(project))
+    shutil.rmtree(champion.versions_folder(project))
     done = retrain(project)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert champion.version(project) == "v0.1.0"
+    assert champion.current_version(project) == "v0.1.0"
     assert last(project)["result"] == "nothing new"
 
 
-def test_the_challenger_goes_on_from_the_commit_that_holds_more(project: Path, retrain: Retrain) -> None:
-    """A developer's commit on top of the champion's is taken up; one beside it is not, and that is said."""
+def test_the_challenger_starts_from_the_commit_that_contains_the_other(project: Path, retrain: Retrain) -> None:
+    """A commit on top of the champion's commit is used; a commit beside it is not, and a note says so."""
     (project / "notes.txt").write_text("beside")
     git(project, "add", "notes.txt")
     git(project, "commit", "--quiet", "-m", "beside")
     drop(project, 2)
     assert retrain(project).returncode == 0
     run = last(project)
-    assert "merge the champion's branch to take up both" in run["notes"][0]
+    assert "Merge the champion's branch to use both" in run["notes"][0]
     assert "notes.txt" not in git(project, "ls-tree", "--name-only", run["commit"]).split()
     git(project, "merge", "--quiet", "--no-edit", run["branch"])
     drop(project, 2, seed=5100)
@@ -217,10 +219,10 @@ def test_refusals_are_one_line(project: Path, retrain: Retrain) -> None:
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
         git(project, "checkout", "--quiet", "params.yaml")
-    with only_retraining(project):  # as a run that is at work holds it
+    with exclusive_retraining(project):  # like a run in progress
         done = retrain(project)
     assert done.returncode == 1
-    assert f"a retraining (process {os.getpid()}) is at work" in done.stderr
+    assert f"another retraining (process {os.getpid()}) is running" in done.stderr
     assert last(project)["result"] == "promoted"
     for arguments in ((), ("--once", "--every", "5m"), ("--every", "5m", "--force")):
         assert retrain(project, "retrain", *arguments).returncode == 2

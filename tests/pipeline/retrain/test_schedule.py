@@ -1,4 +1,4 @@
-"""Intervals, schedules that were missed, and a server that goes away."""
+"""Intervals, missed schedules, and a server that becomes unreachable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from pipeline.retrain import schedule
-from pipeline.retrain.records import made_up_for
+from pipeline.retrain.records import is_superseded
 from pipeline.retrain.schedule import parse_interval
 from stages.types import UserError
 
@@ -25,7 +25,7 @@ def test_intervals(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "30", "m", "0m", "-5m", "5 weeks", "1e3s"])
-def test_what_is_no_interval(text: str) -> None:
+def test_invalid_intervals(text: str) -> None:
     with pytest.raises(UserError, match="write a number and s, m, h or d"):
         parse_interval(text)
 
@@ -34,30 +34,30 @@ def run(hour: float, result: str = "nothing new") -> dict[str, str]:
     return {"id": (NOON + timedelta(hours=hour - 12)).strftime("%Y%m%dT%H%M%SZ"), "result": result}
 
 
-def test_of_missed_schedules_one_runs() -> None:
-    """Asleep from 8 to 12 with a run every hour: the one of 9 runs at 12, those of 10 and 11 need not."""
+def test_one_run_replaces_all_missed_runs() -> None:
+    """The machine sleeps from 8 to 12, with a run every hour: the run of 9 runs at 12, those of 10 and 11 do not."""
     history = [run(8)]
-    assert not made_up_for(history, NOON - timedelta(hours=3), NOON)
+    assert not is_superseded(history, NOON - timedelta(hours=3), NOON)
     history.append(run(12))
     after = NOON + timedelta(seconds=30)
-    assert made_up_for(history, NOON - timedelta(hours=2), after)
-    assert made_up_for(history, NOON - timedelta(hours=1), after)
+    assert is_superseded(history, NOON - timedelta(hours=2), after)
+    assert is_superseded(history, NOON - timedelta(hours=1), after)
 
 
-def test_a_run_in_time_is_never_passed_over() -> None:
-    assert not made_up_for([run(11), run(11.5)], NOON, NOON + timedelta(seconds=3))
+def test_a_run_in_time_is_never_skipped() -> None:
+    assert not is_superseded([run(11), run(11.5)], NOON, NOON + timedelta(seconds=3))
 
 
 def test_runs_of_the_future_do_not_count_after_the_clock_went_back() -> None:
-    assert not made_up_for([run(13), run(14)], NOON, NOON + timedelta(seconds=3))
+    assert not is_superseded([run(13), run(14)], NOON, NOON + timedelta(seconds=3))
 
 
-def test_failed_runs_make_up_for_nothing() -> None:
-    assert not made_up_for([run(11, "failed"), run(11, "rolled back")], NOON - timedelta(hours=2), NOON)
+def test_failed_runs_replace_no_missed_run() -> None:
+    assert not is_superseded([run(11, "failed"), run(11, "rolled back")], NOON - timedelta(hours=2), NOON)
 
 
 def test_a_second_run_of_one_second_is_read() -> None:
-    assert made_up_for([{"id": "20260101T110000Z-2", "result": "held"}], NOON - timedelta(hours=2), NOON)
+    assert is_superseded([{"id": "20260101T110000Z-2", "result": "held"}], NOON - timedelta(hours=2), NOON)
 
 
 def test_serving_ends_when_the_server_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,16 +71,16 @@ def test_serving_ends_when_the_server_is_gone(monkeypatch: pytest.MonkeyPatch) -
             pass
 
     monkeypatch.setattr(schedule, "PATIENCE_S", 0.5)
-    told = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    signalled = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: signalled.set())
     server = HTTPServer(("127.0.0.1", 0), Healthy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with schedule._watched(f"http://127.0.0.1:{server.server_port}/api") as lost:
-            assert not lost.wait(1.5)  # three times the patience, and the server answers
+        with schedule._watch_server(f"http://127.0.0.1:{server.server_port}/api") as unreachable:
+            assert not unreachable.wait(1.5)  # three times the patience, and the server answers
             server.shutdown()
             server.server_close()
-            assert lost.wait(60)
-        assert told.wait(60)
+            assert unreachable.wait(60)
+        assert signalled.wait(60)
     finally:
         signal.signal(signal.SIGTERM, before)

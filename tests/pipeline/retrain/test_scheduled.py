@@ -1,4 +1,4 @@
-"""A schedule that fires on its own against a real server, while images arrive."""
+"""A real schedule with a real server, while images arrive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def scheduler(
 
 
 def wait_until(process: subprocess.Popen[bytes], log: Path, condition: Callable[[], bool]) -> None:
-    """Until it holds; the scheduler must live on meanwhile."""
+    """Wait until a condition holds, while the scheduler keeps running."""
     until = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < until, log.read_text()
@@ -64,14 +64,14 @@ def test_three_runs_of_a_schedule(served: Path, tmp_path: Path, environment: dic
     drop(project, 8)
     with scheduler(project, environment, log, "--every", "5s") as process:
         wait_until(process, log, lambda: "promoted" in results(project)[1:])
-        assert champion.version(project) == "v0.2.0"
+        assert champion.current_version(project) == "v0.2.0"
         drop(project, 30, level=122, seed=7000)
         wait_until(process, log, lambda: "held" in results(project))
         count = len(results(project))
         wait_until(process, log, lambda: len(results(project)) > count)
         second = retrain(project, "retrain", "--every", "5s")
         assert second.returncode == 1
-        assert "another process serves retraining" in second.stderr
+        assert "another process already runs scheduled retraining" in second.stderr
         address = re.search(r"runs: (http://127\.0\.0\.1:\d+);", log.read_text())
         assert address is not None
         ended = [run["state"]["message"] for run in flow_runs(f"{address[1]}/api") if run["state_type"] == "COMPLETED"]
@@ -82,20 +82,20 @@ def test_three_runs_of_a_schedule(served: Path, tmp_path: Path, environment: dic
     assert ours.count("promoted") == ours.count("held") == 1
     assert ours[-1] == "nothing new"
     assert {"promoted", "held", "nothing new"} <= {message.partition(":")[0] for message in ended}
-    assert champion.version(project) == "v0.2.0"
+    assert champion.current_version(project) == "v0.2.0"
     assert before == (git(project, "rev-parse", "HEAD"), git(project, "status", "--short"))
 
 
-def test_a_server_that_is_not_there_is_said_at_once(project: Path, retrain: Retrain) -> None:
+def test_a_missing_server_is_reported_at_once(project: Path, retrain: Retrain) -> None:
     done = retrain(project, "retrain", "--every", "1h", PREFECT_API_URL="http://127.0.0.1:1/api")
     assert done.returncode == 1
     assert "no Prefect server answers there" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_a_cron_line_that_is_none_is_said(project: Path, retrain: Retrain) -> None:
+def test_an_invalid_cron_line_is_reported(project: Path, retrain: Retrain) -> None:
     done = retrain(project, "retrain", "--cron", "whenever")
     assert done.returncode == 1
-    assert "--cron 'whenever' is no cron line" in done.stderr
+    assert "--cron 'whenever' is not a cron line" in done.stderr
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1

@@ -13,7 +13,7 @@ from tests.pipeline.retrain.conftest import copy_of
 from tests.pipeline.retrain.toy import git
 
 
-def test_a_failure_of_dvc_is_said_in_its_own_words(served: Path, tmp_path: Path) -> None:
+def test_an_error_of_dvc_is_reported_in_its_own_words(served: Path, tmp_path: Path) -> None:
     project = copy_of(served, tmp_path / "project")
     tree = Worktree(project)
     tree.prepare(git(project, "rev-parse", "HEAD"))

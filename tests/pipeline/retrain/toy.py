@@ -1,6 +1,6 @@
-"""A project of two quick stages: the real `download`, and one that scores by brightness, in place of all others.
+"""A project with two quick stages: the real `download`, and a stage that scores images by brightness.
 
-Used as a script by its own dvc.yaml: `python toy.py`.
+The project's dvc.yaml runs this file as a script: `python toy.py`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def make_toy(folder: Path, repository: Path) -> Path:
 
 
 def picture(path: Path, level: float, seed: int) -> Path:
-    """A 16 x 16 image, its mean about `level`; every seed another one."""
+    """Write a 16 x 16 image with a mean of about `level`; each seed gives another image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     values = random.normal(level + random.normal(0, 6), 5, (16, 16, 3))
@@ -83,7 +83,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def score() -> None:
-    """Distance of an image's mean to the nearest good training image's: what is bright among them hides defects."""
+    """Score: distance of an image's mean to that of the nearest good training image."""
     from pipeline.project.params import load_params
     from pipeline.stage_io.saving import output, save_fitted, write_json
     from stages.array_store import RowWriter

@@ -1,3 +1,5 @@
+"""ROC curves, histograms and galleries: rows by hand, the same bytes twice, and what changes a picture."""
+
 from __future__ import annotations
 
 import json
@@ -20,20 +22,20 @@ def size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def lines() -> list[curves.Roc]:
+def roc_curves() -> list[curves.RocCurve]:
     rows = curves.roc_rows(SCORES, LABELS)
-    return [curves.Roc("ear", rows, 0.75, [0.6, 0.9]), curves.Roc("pca", rows, 0.7, None, floor=True)]
+    return [curves.RocCurve("ear", rows, 0.75, [0.6, 0.9]), curves.RocCurve("pca", rows, 0.7, None, is_baseline=True)]
 
 
 def cases(pictures: bool) -> list[galleries.Case]:
     generator = np.random.default_rng(0)
-    found = []
+    made = []
     for i in range(2):
         image = generator.integers(0, 255, (16, 16, 3)).astype(np.uint8)
         mask = generator.random((8, 8)) > 0.5
-        more = {"mask": mask, "restoration": image} if pictures and i == 0 else {}
-        found.append(galleries.Case(image, generator.random((8, 8)).astype(np.float16), f"case {i}\nscore {i}", more))
-    return found
+        further = {"mask": mask, "restoration": image} if pictures and i == 0 else {}
+        made.append(galleries.Case(image, generator.random((8, 8)).astype(np.float16), f"case {i}\nscore {i}", further))
+    return made
 
 
 def test_roc_rows_by_hand() -> None:
@@ -73,29 +75,31 @@ def test_rows_are_written_as_json(tmp_path: Path) -> None:
 
 
 def test_pictures_are_the_same_bytes_twice(tmp_path: Path) -> None:
-    drawn: list[list[bytes]] = []
+    rendered: list[list[bytes]] = []
     for turn in ("a", "b"):
         folder = tmp_path / turn
         folder.mkdir()
-        curves.draw_roc(lines(), "mono", folder / "roc.png")
-        curves.draw_scores(SCORES, LABELS, 2.5, "mono, ear", folder / "scores.png")
-        galleries.draw_gallery(cases(pictures=True), "mono, ear", folder / "cases.png")
-        drawn.append([path.read_bytes() for path in sorted(folder.iterdir())])
-    assert drawn[0] == drawn[1]
-    assert len(set(drawn[0])) == 3
-    for data in drawn[0]:
+        curves.render_roc(roc_curves(), "mono", folder / "roc.png")
+        curves.render_score_histogram(SCORES, LABELS, 2.5, "mono, ear", folder / "scores.png")
+        galleries.render_gallery(cases(pictures=True), "mono, ear", folder / "cases.png")
+        rendered.append([path.read_bytes() for path in sorted(folder.iterdir())])
+    assert rendered[0] == rendered[1]
+    assert len(set(rendered[0])) == 3
+    for data in rendered[0]:
         assert b"matplotlib" not in data.lower()
 
 
-def test_what_is_given_changes_the_picture(tmp_path: Path) -> None:
+def test_threshold_and_baseline_change_the_picture(tmp_path: Path) -> None:
     path = tmp_path / "one.png"
 
     def scores(threshold: float | None) -> bytes:
-        curves.draw_scores(SCORES, LABELS, threshold, "mono, ear", path)
+        curves.render_score_histogram(SCORES, LABELS, threshold, "mono, ear", path)
         return path.read_bytes()
 
-    def roc(floor: bool) -> bytes:
-        curves.draw_roc([curves.Roc("pca", curves.roc_rows(SCORES, LABELS), 0.75, None, floor)], "mono", path)
+    def roc(is_baseline: bool) -> bytes:
+        curves.render_roc(
+            [curves.RocCurve("pca", curves.roc_rows(SCORES, LABELS), 0.75, None, is_baseline)], "mono", path
+        )
         return path.read_bytes()
 
     assert len({scores(None), scores(2.5), scores(3.5)}) == 3
@@ -104,29 +108,30 @@ def test_what_is_given_changes_the_picture(tmp_path: Path) -> None:
 
 def test_a_gallery_grows_with_cases_and_pictures(tmp_path: Path) -> None:
     path = tmp_path / "cases.png"
-    galleries.draw_gallery(cases(pictures=False), "t", path)
-    plain = size(path)
-    galleries.draw_gallery(cases(pictures=True), "t", path)
-    assert size(path)[0] > plain[0]
-    galleries.draw_gallery(cases(pictures=False)[:1], "t", path)
-    assert size(path)[1] < plain[1]
+    galleries.render_gallery(cases(pictures=False), "t", path)
+    without_pictures = size(path)
+    galleries.render_gallery(cases(pictures=True), "t", path)
+    assert size(path)[0] > without_pictures[0]
+    galleries.render_gallery(cases(pictures=False)[:1], "t", path)
+    assert size(path)[1] < without_pictures[1]
 
 
-def test_nothing_to_show_is_still_a_picture(tmp_path: Path) -> None:
+def test_an_empty_plot_is_still_a_picture(tmp_path: Path) -> None:
     path = tmp_path / "empty.png"
-    galleries.draw_gallery([], "t", path)
+    galleries.render_gallery([], "t", path)
     assert size(path)[0] > 100
-    curves.draw_roc([], "t", path)
+    curves.render_roc([], "t", path)
     assert size(path)[0] > 100
-    curves.draw_scores(np.array([]), np.array([]), None, "t", path)
+    curves.render_score_histogram(np.array([]), np.array([]), None, "t", path)
     assert size(path)[0] > 100
-    curves.draw_scores(np.full(3, 2.0), np.zeros(3), 2.0, "one class, equal scores", path)
+    curves.render_score_histogram(np.full(3, 2.0), np.zeros(3), 2.0, "one class, equal scores", path)
     flat = galleries.Case(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8)), "flat map")
-    galleries.draw_gallery([flat], "t", path)
+    galleries.render_gallery([flat], "t", path)
     assert size(path)[0] > 100
 
 
-def test_importing_it_does_not_import_matplotlib_nor_torch() -> None:
-    code = "import sys, pipeline.plots, pipeline.tables; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
+def test_importing_the_room_imports_neither_matplotlib_nor_torch() -> None:
+    modules = ", ".join(f"pipeline.show.{name}" for name in ("curves", "denoising", "galleries", "tables"))
+    code = f"import sys, {modules}; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.stage_io.run_stage import run as run_stage
-from pipeline.stage_io.score import _leak
+from pipeline.stage_io.score import _near_duplicate_note
 from tests.conftest import change_params, make_project
 
 
@@ -65,10 +65,16 @@ def test_every_good_image_to_learn_from_is_ranked(prepared: Path, monkeypatch: p
 
 
 def test_the_scores_warn_above_the_limit_alone(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = _leak(audited(prepared, monkeypatch)[0])
+    said = _near_duplicate_note(audited(prepared, monkeypatch)[0])
     assert said["leak_fraction"] == 0.5
     assert "50.0% of the good test images" in said["leak_note"] and "max_leak_fraction = 10.0%" in said["leak_note"]
     assert "data.group_pattern" in said["leak_note"]
-    assert _leak(audited(prepared, monkeypatch, max_leak_fraction=0.5)[0]) == {"leak_fraction": 0.5, "leak_note": None}
+    assert _near_duplicate_note(audited(prepared, monkeypatch, max_leak_fraction=0.5)[0]) == {
+        "leak_fraction": 0.5,
+        "leak_note": None,
+    }
     alone = audited(prepared, monkeypatch)[0] | {"share_with_a_near_duplicate": {"validation": None, "test": None}}
-    assert _leak(alone | {"leaks": None}) == {"leak_fraction": None, "leak_note": None}  # no good test image
+    assert _near_duplicate_note(alone | {"leaks": None}) == {
+        "leak_fraction": None,
+        "leak_note": None,
+    }  # no good test image

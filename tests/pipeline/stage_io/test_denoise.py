@@ -175,7 +175,7 @@ def test_features_that_are_no_numbers_are_refused_by_image(ready: Path) -> None:
     sha = pd.read_parquet("data/raw/manifest.parquet")["sha256"][0]
     with pytest.raises(UserError, match=rf"image {sha[:12]}: 36 of 36 tokens are NaN, infinite or beyond 65,504"):
         run_stage("features")
-    with pytest.raises(UserError, match=r"not one of the training images could be denoised; .* tokens are NaN"):
+    with pytest.raises(UserError, match=r"none of the training images could be denoised; .* tokens are NaN"):
         run_stage("denoise")
 
 
@@ -183,7 +183,7 @@ def test_without_one_good_training_image_it_stops_and_says_why(ready: Path) -> N
     for path in Path("data/raw/images").rglob("*.png"):
         Image.fromarray(np.full((40, 40), 7, np.uint8)).save(path)
     with pytest.raises(
-        UserError, match=r"not one of the training images could be denoised; the first: image .* pixel is 7"
+        UserError, match=r"none of the training images could be denoised; the first: image .* pixel is 7"
     ):
         run_stage("denoise")
     assert not Path("data/denoised").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,27 +13,26 @@ import pytest
 import yaml
 
 from pipeline.project.stage_table import MATRIX, STAGES
-from pipeline.stage_io import dependencies
 from pipeline.stage_io.dependencies import CANNOT_CHANGE_A_RESULT, FINDS_DETECTORS, modules_of_stage
 from stages.code_version import imports_of
-from stages.detectors.registry import CONFIGS
-from tests.conftest import ROOT, change_params, make_project
+from stages.detectors.registry import CONFIGS, detector
+from tests.conftest import ROOT
 
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 ALL_DETECTORS = "stages/detectors"
-"""A dependency, as a whole, of the stages that ask the registry, so that a new detector needs no line in dvc.yaml. These
-stages take seconds, and where their outputs stay as they were, nothing after them runs."""
+"""A dependency, as a whole, of the stages that ask the registry, so that a new detector needs no line in dvc.yaml.
+These stages take seconds, and where their outputs stay as they were, nothing after them runs."""
 
 
 def files_of(modules: tuple[str, ...]) -> set[str]:
     return {f"{module.replace('.', '/')}.py" for module in modules}
 
 
-def code_in(dependencies_of_stage: list[str], detector: str) -> set[str]:
+def code_in(deps: list[str], name: str) -> set[str]:
     """The Python files among the dependencies of a stage; those of a whole folder but for `__init__.py`."""
     found = set()
-    for text in dependencies_of_stage:
-        path = ROOT / text.replace("${item.detector}", detector)
+    for text in deps:
+        path = ROOT / text.replace("${item.detector}", name)
         if text.startswith(("stages/", "pipeline/")):
             assert path.exists(), text
             inside = [path] if path.is_file() else [one for one in path.rglob("*.py") if one.name != "__init__.py"]
@@ -55,11 +56,11 @@ def test_a_stage_of_a_detector_depends_on_what_it_imports(stage: str) -> None:
     """All detectors have one list; so each one's code is on it, and on it is nothing that no detector imports."""
     deps = GRAPH[stage]["deps"] if "deps" in GRAPH[stage] else GRAPH[stage]["do"]["deps"]
     needed_by_one = set()
-    for detector in CONFIGS:
-        needed, listed = files_of(modules_of_stage(stage, detector)), code_in(deps, detector)
-        assert not needed - listed, f"add to deps of {stage} in dvc.yaml, or {detector} stays old when these change"
+    for name in CONFIGS:
+        needed, listed = files_of(modules_of_stage(stage, name)), code_in(deps, name)
+        assert not needed - listed, f"add to deps of {stage} in dvc.yaml, or {name} stays old when these change"
         needed_by_one |= needed
-    shared = {file for file in listed if not file.startswith(f"stages/detectors/{detector}/")}
+    shared = {file for file in listed if not file.startswith(f"stages/detectors/{name}/")}
     assert not shared - needed_by_one, f"take from deps of {stage} in dvc.yaml"
 
 
@@ -85,101 +86,74 @@ def test_packages_hold_no_code() -> None:
 def test_a_detector_that_reads_the_backbone_says_so() -> None:
     """Else its `train` and `infer` would not run again when features change."""
     for name, config in CONFIGS.items():
-        section = config.model_validate({})
-        if dependencies_of_features(name, section):
-            assert config.reads_backbone, name
+        read = detector(name).needs(config.model_validate({}))
+        assert config.reads_backbone or not read & {"raw", "clean", "attention"}, name
 
 
-def dependencies_of_features(name: str, section: object) -> frozenset[str]:
-    from stages.detectors.registry import detector
-
-    return detector(name).needs(section) & {"raw", "clean", "attention"}
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> Path:
-    return make_project(tmp_path / "project")
-
-
+CHANGES: dict[str, set[str]] = {
+    "stages/images.py": {"features", "denoised", "pretrain", *(f"scores-{name}" for name in CONFIGS)},
+    "stages/backbone/networks/vit.py": {"features", "denoised", "pretrain"},
+    "stages/backbone/pretrain.py": {"pretrain"},
+    "stages/denoise/denoiser.py": {"clean"},
+    "stages/denoise/per_image/views.py": {"denoised"},
+    "stages/detectors/pca/detector.py": {"scores-pca"},
+    "stages/detectors/shared/nearest.py": {"scores-ear", "scores-knn"},
+    "stages/probe/pictures.py": set(),
+    "stages/score/metrics.py": set(),
+    "pipeline/show/figure.py": set(),
+    "pipeline/compute/fan_out.py": set(),
+    "pipeline/stage_io/items/features.py": {"features"},
+}
+"""A file, and the items (and the training `pretrain`) that a change in it makes anew: these, and no others."""
 KEYS = """
-import json
-from pipeline.stage_io.dependencies import code_of_item, code_of_stage, imports_of
-from stages.detectors.registry import CONFIGS
-items = {name: code_of_item(f"pipeline.stage_io.items.{name}") for name in ("features", "denoised", "clean")}
-items |= {f"scores-{name}": code_of_item("pipeline.stage_io.items.scores", name) for name in CONFIGS}
-print(json.dumps(items | {"pretrain": code_of_stage("pretrain")}))
+import json, sys
+from pathlib import Path
+from pipeline.stage_io.dependencies import code_of_item, code_of_stage
+from stages import code_version
+from stages.detectors.registry import CONFIGS, detector
+
+def keys():
+    code_version._imported.cache_clear()
+    found = {name: code_of_item(f"pipeline.stage_io.items.{name}") for name in ("features", "denoised", "clean")}
+    found |= {f"scores-{name}": code_of_item("pipeline.stage_io.items.scores", name) for name in CONFIGS}
+    return found | {"pretrain": code_of_stage("pretrain")}
+
+before, changed = keys(), {}
+for file in map(Path, sys.argv[1:]):
+    text = file.read_text()
+    file.write_text(text + "\\nADDED = 1\\n")
+    after = keys()
+    changed[str(file)] = [name for name in before if before[name] != after[name]]
+    file.write_text(text)
+print(json.dumps(changed))
 """
 
 
-def keys(project: Path) -> dict[str, str]:
-    """The code's part of the keys, in a process of its own: what has been read of the sources is kept in a process."""
-    done = subprocess.run([sys.executable, "-c", KEYS], cwd=project, capture_output=True, text=True, check=True)
-    found: dict[str, str] = yaml.safe_load(done.stdout)
-    return found
-
-
-SCORES = {f"scores-{name}" for name in CONFIGS}
-
-
-@pytest.mark.parametrize(
-    ("file", "changed"),
-    [
-        ("stages/images.py", {"features", "denoised", "pretrain", *SCORES}),
-        ("stages/backbone/networks/vit.py", {"features", "denoised", "pretrain"}),
-        ("stages/backbone/pretrain.py", {"pretrain"}),
-        ("stages/denoise/denoiser.py", {"clean"}),
-        ("stages/denoise/per_image/views.py", {"denoised"}),
-        ("stages/detectors/pca/detector.py", {"scores-pca"}),
-        ("stages/detectors/shared/nearest.py", {"scores-ear", "scores-knn"}),
-        ("stages/probe/pictures.py", set()),
-        ("stages/score/metrics.py", set()),
-        ("pipeline/show/figure.py", set()),
-        ("pipeline/compute/fan_out.py", set()),
-        ("pipeline/stage_io/items/features.py", {"features"}),
-    ],
-)
-def test_a_change_of_code_makes_exactly_these_items_anew(copied: Path, file: str, changed: set[str]) -> None:
-    before = keys(copied)
-    with (copied / file).open("a") as source:
-        source.write("\nADDED = 1\n")
-    after = keys(copied)
-    assert {name for name in before if before[name] != after[name]} == changed
+def test_a_change_of_code_makes_exactly_these_items_anew(tmp_path: Path) -> None:
+    for name in ("pipeline", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-c", KEYS, *CHANGES]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert {file: set(names) for file, names in json.loads(done.stdout).items()} == CHANGES
 
 
 LOADED = """
 import json, sys
 from pipeline.stage_io.run_stage import run
+before = set(sys.modules)
 run(*sys.argv[1:])
-print(json.dumps(sorted(name for name in sys.modules if name.startswith(("stages.", "pipeline.")))))
+print(json.dumps(sorted(name for name in set(sys.modules) - before if name.startswith(("stages.", "pipeline.")))))
 """
 
 
-def test_what_stages_load_is_what_they_are_said_to_import(finished: Path) -> None:
-    """The imports are read from the sources; this sees what is really loaded, by whatever way."""
-    import shutil
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        project = Path(folder) / "project"
-        shutil.copytree(finished, project, symlinks=True)
-        change_params(project, {})
-        for arguments in (["features"], ["denoise"], ["clean_features"], ["infer", "tile", "knn"], ["score"]):
-            done = subprocess.run(
-                [sys.executable, "-c", LOADED, *arguments], cwd=project, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            loaded = yaml.safe_load(done.stdout.splitlines()[-1])
-            known = set(modules_of_stage(arguments[0], arguments[2] if len(arguments) > 2 else None))
-            told = {name for name in loaded if name not in known and not _exempt(name)}
-            assert not told, arguments
-
-
-def _exempt(name: str) -> bool:
-    """Left out for a reason that is written down; or a package; or what params.py, the registry and the run load."""
-    if name in ("pipeline.stage_io.run_stage", FINDS_DETECTORS) or name.endswith(".config"):
-        return True
-    if any(
-        name == left or name.startswith(f"{left}.") for left in dependencies.CANNOT_CHANGE_A_RESULT if left != "stages"
-    ):
-        return True
-    return (ROOT / name.replace(".", "/")).is_dir()
+@pytest.mark.parametrize("arguments", [["denoise"], ["clean_features"], ["infer", "tile", "knn"]])
+def test_what_a_stage_loads_is_what_it_is_said_to_import(finished: Path, tmp_path: Path, arguments: list[str]) -> None:
+    """The imports are read from the sources; this sees what is loaded while a stage runs, by whatever way."""
+    project = tmp_path / "project"
+    shutil.copytree(finished, project, symlinks=True)
+    command = [sys.executable, "-c", LOADED, *arguments]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    known = {*modules_of_stage(arguments[0], arguments[-1]), *CANNOT_CHANGE_A_RESULT, FINDS_DETECTORS}
+    loaded = {name for name in json.loads(done.stdout.splitlines()[-1]) if not (ROOT / name.replace(".", "/")).is_dir()}
+    assert not {name for name in loaded - known if not name.startswith("pipeline.compute.")}

@@ -89,5 +89,5 @@ def test_the_pictures_of_each_test_image_are_the_detectors(maps: Path) -> None:
 def test_the_report_shows_what_ear_made_of_each_case(maps: Path) -> None:
     page = (paths.REPORT / "index.html").read_text()
     for name in ("bad0.png", "bad1.png", "n3.png"):
-        for what in ("anomaly map", "drawn mask", "restoration"):
+        for what in ("anomaly map", "computed mask", "restoration"):
             assert f'alt="{what} of {name}"' in page

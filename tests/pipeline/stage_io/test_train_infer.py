@@ -18,7 +18,7 @@ from pipeline.stage_io.rows import read_manifest, rows_of
 from pipeline.stage_io.samples import samples_of
 from pipeline.stage_io.saving import load_fitted
 from pipeline.stage_io.train import train
-from pipeline.stage_io.validation_results import FILE, load_results, save_results
+from pipeline.stage_io.validation_results import RESULTS_FILE, load_results, save_results
 from stages.array_store import StoredRows
 from stages.detectors.pca import detector
 from stages.types import ScoreMap, UserError
@@ -58,7 +58,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_validation_images_keep_what_they_got_before_the_model_learnt_from_them(project: Path) -> None:
     alone = judged(run("train"))
-    assert not (paths.model("tile", "pca") / FILE).exists()
+    assert not (paths.model("tile", "pca") / RESULTS_FILE).exists()
     table, maps, says = judged(run("train_and_validation"))
     held_out = (table["split"] == "validation").to_numpy()
     assert 0 < held_out.sum() < len(table)
@@ -71,18 +71,19 @@ def test_validation_images_keep_what_they_got_before_the_model_learnt_from_them(
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_model_that_does_not_know_the_validation_images_is_refused(project: Path, gone: bool) -> None:
+def test_a_model_without_results_of_the_validation_images_is_refused(project: Path, gone: bool) -> None:
     params = run("train_and_validation")
     before = (paths.maps("tile", "pca") / "scores.parquet").read_bytes()
     manifest = read_manifest()
     held_out = np.flatnonzero(manifest["split"] == "validation")
     if gone:
-        (paths.model("tile", "pca") / FILE).unlink()
+        (paths.model("tile", "pca") / RESULTS_FILE).unlink()
     else:
         manifest.loc[held_out[0], "sha256"] = "0" * 64
         manifest.to_parquet(paths.MANIFEST)
-    unknown = f"does not know {len(held_out) if gone else 1} of {len(held_out)} validation images: stage train@tile-pca"
-    with pytest.raises(UserError, match=unknown):
+    missing = len(held_out) if gone else 1
+    message = f"lacks results of {missing} of {len(held_out)} validation images, so stage train@tile-pca is out of date"
+    with pytest.raises(UserError, match=message):
         infer(params, "tile", "pca")
     assert (paths.maps("tile", "pca") / "scores.parquet").read_bytes() == before
 
@@ -110,8 +111,8 @@ def test_what_is_kept_comes_back_however_it_lay_in_memory(tmp_path: Path) -> Non
         for _ in range(3)
     ]
     ids = [f"{i:064x}" for i in range(3)]
-    save_results(tmp_path / FILE, ids, items)
-    found = load_results(tmp_path / FILE)
+    save_results(tmp_path / RESULTS_FILE, ids, items)
+    found = load_results(tmp_path / RESULTS_FILE)
     assert list(found) == ids
     for one, item in zip(found.values(), items, strict=True):
         assert one.keys() == item.keys()

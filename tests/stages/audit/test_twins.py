@@ -46,33 +46,35 @@ def random_looks(n: int = 60, k: int = 20) -> Looks:
 
 
 def test_twins_equal_a_slow_search() -> None:
-    found, config = random_looks(), AuditConfig(hash_bits=5, similarity=4.0)
-    rows, others = np.arange(30), np.arange(30, 60)
-    result = twins(found, rows, others, config)
-    assert found.directions is not None
+    images, config = random_looks(), AuditConfig(hash_bits=5, similarity=4.0)
+    rows, candidates = np.arange(30), np.arange(30, 60)
+    result = twins(images, rows, candidates, config)
+    assert images.directions is not None
     for place, row in enumerate(rows):
         near = []
-        for at, other in enumerate(others):
-            bits = int((found.signs[row] != found.signs[other]).sum())
-            alike = float(found.directions[row] @ found.directions[other]) * np.sqrt(20)
-            if bits <= 5 or alike >= 4.0:
-                near.append((alike - bits / 64, at, bits, alike))
+        for i, candidate in enumerate(candidates):
+            bits = int((images.signs[row] != images.signs[candidate]).sum())
+            similar = float(images.directions[row] @ images.directions[candidate]) * np.sqrt(20)
+            if bits <= 5 or similar >= 4.0:
+                near.append((similar - bits / 64, i, bits, similar))
         assert result.count[place] == len(near)
         if near:
-            _, at, bits, alike = max(near)
-            assert (result.partner[place], result.bits[place]) == (at, bits)
-            assert result.similarity[place] == pytest.approx(alike, abs=1e-5)
+            _, i, bits, similar = max(near)
+            assert (result.partner[place], result.bits[place]) == (i, bits)
+            assert result.similarity[place] == pytest.approx(similar, abs=1e-5)
         else:
             assert result.partner[place] == -1
-    assert result.partner[7] == 10 and result.partner[9] == 11 and result.found.sum() == 2
+    assert result.partner[7] == 10 and result.partner[9] == 11 and result.has_partner.sum() == 2
 
 
 def test_thresholds_decide() -> None:
-    found = random_looks()
-    rows, others = np.arange(30), np.arange(30, 60)
-    assert not twins(found, rows, others, AuditConfig(hash_bits=2, similarity=50)).found.any()
-    assert twins(found, rows, others, AuditConfig(hash_bits=3, similarity=50)).found.tolist().index(True) == 9
-    assert not twins(found, rows, np.array([], np.int64), AuditConfig()).found.any()
+    images = random_looks()
+    rows, candidates = np.arange(30), np.arange(30, 60)
+    assert not twins(images, rows, candidates, AuditConfig(hash_bits=2, similarity=50)).has_partner.any()
+    assert (
+        twins(images, rows, candidates, AuditConfig(hash_bits=3, similarity=50)).has_partner.tolist().index(True) == 9
+    )
+    assert not twins(images, rows, np.array([], np.int64), AuditConfig()).has_partner.any()
 
 
 def images_with_twins(n: int = 120, c: int = 40) -> np.ndarray:
@@ -87,19 +89,19 @@ def images_with_twins(n: int = 120, c: int = 40) -> np.ndarray:
 def test_features_find_parts_that_were_moved_to_another_picture() -> None:
     tokens, rng = images_with_twins(), np.random.default_rng(2)
     hashes = [rng.bytes(32).hex() for _ in tokens]
-    seen = looks(hashes, tokens, AuditConfig())
-    assert seen.directions is not None and seen.directions.shape == (120, 30)  # a quarter of the images
-    found = twins(seen, np.arange(60, 120), np.arange(60), AuditConfig(similarity=4.5))
-    assert found.partner[:50].tolist() == list(range(50))
-    assert not found.found[50:].any()
+    images = looks(hashes, tokens, AuditConfig())
+    assert images.directions is not None and images.directions.shape == (120, 30)  # a quarter of the images
+    result = twins(images, np.arange(60, 120), np.arange(60), AuditConfig(similarity=4.5))
+    assert result.partner[:50].tolist() == list(range(50))
+    assert not result.has_partner[50:].any()
     assert looks(hashes, tokens, AuditConfig(directions=20)).directions.shape == (120, 20)  # type: ignore[union-attr]
 
 
 def test_few_images_are_compared_by_hash_alone() -> None:
     tokens, rng = images_with_twins(40), np.random.default_rng(2)
     hashes = [rng.bytes(32).hex() for _ in range(20)]
-    found = twins(looks(hashes * 2, tokens, AuditConfig()), np.arange(20, 40), np.arange(20), AuditConfig())
-    assert found.partner.tolist() == list(range(20)) and np.isnan(found.similarity).all()
+    result = twins(looks(hashes * 2, tokens, AuditConfig()), np.arange(20, 40), np.arange(20), AuditConfig())
+    assert result.partner.tolist() == list(range(20)) and np.isnan(result.similarity).all()
 
 
 def test_parts_of_the_grid_count_apart() -> None:
@@ -108,5 +110,5 @@ def test_parts_of_the_grid_count_apart() -> None:
     tokens = rng.normal(size=(100, 4, 4, 30)).astype(np.float32)
     tokens[:, :2] += 3 * rng.normal(size=(100, 1, 1, 30))
     tokens[1] = tokens[0][::-1]  # upside down: the same mean
-    seen = looks([rng.bytes(32).hex() for _ in tokens], tokens, AuditConfig())
-    assert twins(seen, np.array([1]), np.array([0]), AuditConfig(similarity=3)).partner.tolist() == [-1]
+    images = looks([rng.bytes(32).hex() for _ in tokens], tokens, AuditConfig())
+    assert twins(images, np.array([1]), np.array([0]), AuditConfig(similarity=3)).partner.tolist() == [-1]

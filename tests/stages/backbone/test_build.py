@@ -125,9 +125,9 @@ def test_a_block_before_the_last_gives_its_own_tokens_and_attention(model: str) 
     with torch.inference_mode():
         x, weights = next(iter(network.trunk.states(network.patches(to_pixels(images)))))
         tokens = network.norm(x[:, 1:]) if model == "plain" else x[:, 1:]
-    found = load(first, "cpu")
-    features = found.extract(images)
-    assert features.attention is not None and found.block == 1
+    result = load(first, "cpu")
+    features = result.extract(images)
+    assert features.attention is not None and result.block == 1
     np.testing.assert_allclose(features.tokens.reshape(2, 16, -1), tokens, atol=1e-4)
     np.testing.assert_allclose(features.attention.reshape(2, -1, 16), weights[..., 1:], atol=1e-5)
     whole, same = load(built(model), "cpu"), load(last, "cpu")
@@ -247,9 +247,9 @@ def test_the_digest_sees_names_shapes_types_and_the_architecture() -> None:
 
 
 def test_images_that_do_not_fit_are_told(train: Any, validation: Any) -> None:
-    with pytest.raises(UserError, match="at least one normal training image"):
+    with pytest.raises(UserError, match="at least one good training image"):
         build(small(), train[:0], validation, 0, Session())
-    with pytest.raises(UserError, match="at least one normal validation image"):
+    with pytest.raises(UserError, match="at least one good validation image"):
         build(small(), train, validation[:0], 0, Session())
     with pytest.raises(UserError, match=r"image_side is 96, the training images are \(64, 64, 3\)"):
         build(small(image_side=96), train, validation, 0, Session())
@@ -262,10 +262,10 @@ def test_batches_in_half_precision_give_nearly_the_same_and_do_not_depend_on_the
     backbone = load(built("hybrid"), "cpu")
     exact = backbone.extract(train)
     backbone._device = "cpu:0"
-    found, few = backbone.extract(train), backbone.extract(train[:2])
-    assert np.abs(found.tokens - exact.tokens).max() < 0.02 * np.abs(exact.tokens).max()
-    assert found.attention is not None and few.attention is not None and exact.attention is not None
-    assert np.abs(found.attention - exact.attention).max() < 0.01
-    assert found.tokens.dtype == found.attention.dtype == np.float32
-    assert few.tokens.tobytes() == found.tokens[:2].tobytes()
-    assert few.attention.tobytes() == found.attention[:2].tobytes()
+    result, few = backbone.extract(train), backbone.extract(train[:2])
+    assert np.abs(result.tokens - exact.tokens).max() < 0.02 * np.abs(exact.tokens).max()
+    assert result.attention is not None and few.attention is not None and exact.attention is not None
+    assert np.abs(result.attention - exact.attention).max() < 0.01
+    assert result.tokens.dtype == result.attention.dtype == np.float32
+    assert few.tokens.tobytes() == result.tokens[:2].tobytes()
+    assert few.attention.tobytes() == result.attention[:2].tobytes()

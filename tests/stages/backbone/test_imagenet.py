@@ -10,6 +10,6 @@ from tests.reference.backbone_features import cnn_stack
 
 
 def test_what_detectors_read_counts_zeros_beyond_the_border(train: NDArray[np.uint8]) -> None:
-    (found,) = extractor("lite0", 16, "cpu")(train[:1])
+    (result,) = extractor("lite0", 16, "cpu")(train[:1])
     expected, _ = cnn_stack(train[0], 16, zeros=True)
-    np.testing.assert_allclose(found, expected.transpose(1, 2, 0), atol=2e-4)
+    np.testing.assert_allclose(result, expected.transpose(1, 2, 0), atol=2e-4)

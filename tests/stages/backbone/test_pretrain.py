@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from stages.backbone.networks.crops import (
     channel_statistics,
-    draw_crop,
-    draw_crops,
-    draw_mask,
+    sample_crop,
+    sample_crops,
+    sample_mask,
     shuffled_batches,
     to_pixels,
 )
 from stages.backbone.networks.lite0 import imagenet
 from stages.backbone.networks.vit import Hybrid, Plain
-from stages.backbone.objectives.distill import Distillation, Taught
+from stages.backbone.objectives.distill import Distillation, TeacherPool
 from tests.stages.backbone.conftest import small
 
 
@@ -28,7 +28,7 @@ from tests.stages.backbone.conftest import small
 def test_masks_cover_whole_cells_and_the_same_number_of_them(
     cells: int, fraction: float, scale: int, seed: int
 ) -> None:
-    mask = draw_mask(3, cells, fraction, scale, torch.Generator().manual_seed(seed))
+    mask = sample_mask(3, cells, fraction, scale, torch.Generator().manual_seed(seed))
     assert mask.shape == (3, cells * scale, cells * scale)
     blocks = mask.reshape(3, cells, scale, cells, scale).float().mean((2, 4))
     assert set(blocks.unique().tolist()) <= {0.0, 1.0}
@@ -46,7 +46,7 @@ def test_every_crop_comes_once_before_any_comes_twice(count: int, size: int, ste
 
 
 def test_a_crop_of_the_whole_area_is_the_image(train: NDArray[np.uint8]) -> None:
-    crop = draw_crop(train[0], 64, (1.0, 1.0), np.random.default_rng(0))
+    crop = sample_crop(train[0], 64, (1.0, 1.0), np.random.default_rng(0))
     assert torch.equal(crop, to_pixels(train[:1]))
 
 
@@ -54,7 +54,7 @@ def test_small_crops_come_from_inside_the_image() -> None:
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None], (64, 64, 3))
     widths = []
     for seed in range(20):
-        crop = draw_crop(ramp, 32, (0.25, 1.0), np.random.default_rng(seed))
+        crop = sample_crop(ramp, 32, (0.25, 1.0), np.random.default_rng(seed))
         assert float(crop.min()) >= 0 and float(crop.max()) <= 63
         widths.append(float(crop.max() - crop.min()))
     assert 25 < min(widths) < 45 and max(widths) > 50
@@ -62,7 +62,7 @@ def test_small_crops_come_from_inside_the_image() -> None:
 
 def test_the_pool_takes_each_image_in_turn(train: NDArray[np.uint8]) -> None:
     flat = np.stack([np.full((64, 64, 3), 40 * i, np.uint8) for i in range(5)])
-    pixels, tones = draw_crops(flat, 7, 64, 0.5, lambda crop, _: (crop.byte(), crop.mean((1, 2, 3))), 0)
+    pixels, tones = sample_crops(flat, 7, 64, 0.5, lambda crop, _: (crop.byte(), crop.mean((1, 2, 3))), 0)
     values = pixels[:, 0, 0, 0].tolist()
     assert sorted(values[:5]) == [0, 40, 80, 120, 160]
     assert tones.tolist() == values and pixels.dtype == torch.uint8 and pixels.shape == (7, 3, 64, 64)
@@ -82,7 +82,7 @@ def test_predicting_the_mean_costs_one(model: str) -> None:
     config = small(model=model, class_weight=3.0)
     network = Hybrid(config) if model == "hybrid" else Plain(config)
     inputs = torch.randn(6, 176, 4, 4).half() if model == "hybrid" else torch.randint(0, 256, (6, 3, 64, 64)).byte()
-    pool = Taught(inputs, (7 + 2 * torch.randn(6, 320, 2, 2)).half())
+    pool = TeacherPool(inputs, (7 + 2 * torch.randn(6, 320, 2, 2)).half())
     task = Distillation(network, pool, config)
     for head in (task.patch_head, task.class_head):
         torch.nn.init.zeros_(head.weight)
@@ -106,7 +106,7 @@ def test_the_targets_lie_where_the_tokens_lie() -> None:
     deep[:, 0] = torch.tensor([[1.0, -1.0], [2.0, -2.0]])
     inputs = torch.zeros(4, 176, 4, 4)
     inputs[:, 0] = deep[:, 0].repeat_interleave(2, 1).repeat_interleave(2, 2)
-    task = Distillation(network, Taught(inputs, deep), config)
+    task = Distillation(network, TeacherPool(inputs, deep), config)
     task.patch_norm = torch.nn.Identity()
     torch.nn.init.zeros_(task.patch_head.weight)
     torch.nn.init.zeros_(task.patch_head.bias)
@@ -118,7 +118,7 @@ def test_the_targets_lie_where_the_tokens_lie() -> None:
 def test_the_rate_warms_up_and_falls_to_nought() -> None:
     config = small(steps=20, lr=0.5)
     network = Plain(small(model="plain"))
-    pool = Taught(torch.zeros(2, 3, 64, 64).byte(), torch.zeros(2, 320, 2, 2).half())
+    pool = TeacherPool(torch.zeros(2, 3, 64, 64).byte(), torch.zeros(2, 320, 2, 2).half())
     optimizer, schedule = Distillation(network, pool, config).optimizer(30)
     rates = []
     for _ in range(21):

@@ -1,4 +1,4 @@
-"""Synthetic tokens y = F(x) + G + noise, with outliers, and a backbone that makes such tokens of images."""
+"""Synthetic tokens y = F(x) + G + noise, with outliers, and a backbone that gives such tokens for images."""
 
 from __future__ import annotations
 

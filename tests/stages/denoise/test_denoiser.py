@@ -1,3 +1,5 @@
+"""DVT step 2: the network against torch's own layers, the training, and what is refused."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -20,8 +22,8 @@ def pairs(count=12, grid=(4, 5), channels=8, seed=0, strength=1.0):
     return (clean + artifact + 0.3 * np.tanh(clean[..., ::-1])).astype(np.float32), clean.astype(np.float32)
 
 
-def error(found, clean):
-    return float(((found - clean) ** 2).mean())
+def error(result, clean):
+    return float(((result - clean) ** 2).mean())
 
 
 def test_the_block_computes_what_a_transformer_block_computes():
@@ -56,8 +58,8 @@ def test_it_starts_as_raw_minus_the_mean_artifact_and_training_improves_on_it():
     assert metrics["identity_loss"] > 1.5 * metrics["mean_artifact_loss"]
     assert metrics["mean_artifact_loss"] > 1.3 * metrics["validation_loss"]
     other_raw, other_clean = pairs(10, seed=5)
-    found = apply_denoiser(fitted, "cpu")(other_raw)
-    assert error(found, other_clean) < 0.1 * error(other_raw, other_clean)
+    result = apply_denoiser(fitted, "cpu")(other_raw)
+    assert error(result, other_clean) < 0.1 * error(other_raw, other_clean)
     assert len(metrics["history"]) == 20 and metrics["history"][metrics["best_epoch"]]["val_loss"] == pytest.approx(
         metrics["validation_loss"], rel=1e-4
     )
@@ -133,9 +135,9 @@ def test_another_grid_gets_a_resampled_position_embedding():
     raw, clean = pairs(grid=(4, 4))
     fitted = train_denoiser(raw, clean, SMALL, 0)
     larger = np.repeat(np.repeat(raw, 2, axis=1), 2, axis=2)
-    found = apply_denoiser(fitted, "cpu")(larger)
-    assert found.shape == (12, 8, 8, 8)
-    assert error(found, np.repeat(np.repeat(clean, 2, 1), 2, 2)) < error(
+    result = apply_denoiser(fitted, "cpu")(larger)
+    assert result.shape == (12, 8, 8, 8)
+    assert error(result, np.repeat(np.repeat(clean, 2, 1), 2, 2)) < error(
         larger, np.repeat(np.repeat(clean, 2, 1), 2, 2)
     )
 
@@ -158,7 +160,7 @@ def test_pairs_that_are_none_are_refused_with_their_values():
     raw, clean = pairs()
     with pytest.raises(UserError, match="1 denoised image"):
         train_denoiser(raw[:1], clean[:1], SMALL, 0)
-    with pytest.raises(UserError, match=r"raw tokens \(12, 4, 5, 8\) and denoised ones \(11, 4, 5, 8\)"):
+    with pytest.raises(UserError, match=r"raw tokens \(12, 4, 5, 8\) and denoised tokens \(11, 4, 5, 8\)"):
         train_denoiser(raw, clean[:-1], SMALL, 0)
     clean[7, 0, 0, 0] = np.nan
     with pytest.raises(UserError, match="1 denoised maps hold NaN or infinite values, the first is row 7"):

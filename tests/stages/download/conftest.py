@@ -1,4 +1,4 @@
-"""What tests of the data set share."""
+"""Fixtures for the tests of the data set."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 
 from stages.download import manifest
 from stages.download.config import DataConfig
-from stages.download.found import Found, Rejected
+from stages.download.found import Rejected, SourceImage
 from tests.stages.download.test_manifest import picture
 
 
 @pytest.fixture
-def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Found | Rejected]:
-    """What the source finds: 30 normal images, each a group, and what a test adds."""
-    ones: list[Found | Rejected] = []
+def source_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SourceImage | Rejected]:
+    """What the source lists: 30 good images, each its own group, and what a test adds."""
+    images: list[SourceImage | Rejected] = []
     for i in range(30):
         picture(tmp_path / "in" / f"{i}.png", i)
-        ones.append(Found(tmp_path / "in" / f"{i}.png", f"{i}.png", "part", str(i)))
+        images.append(SourceImage(tmp_path / "in" / f"{i}.png", f"{i}.png", "part", str(i)))
 
-    def source(config: DataConfig, root: Path) -> Iterator[Found | Rejected]:
-        yield from ones
+    def source(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
+        yield from images
 
     monkeypatch.setitem(manifest.SOURCES, "folder", source)
-    return ones
+    return images

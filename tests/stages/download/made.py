@@ -1,4 +1,4 @@
-"""What tests of the data set make: images, masks, findings."""
+"""Helpers for the tests of the data set: images, masks, source images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image
 
 from stages.download.config import DataConfig
-from stages.download.found import Found
+from stages.download.found import SourceImage
 from tests.stages.download.test_manifest import picture
 
 CONFIG = DataConfig(source="folder", categories=("part",), max_rejected_fraction=1)
 
 
 def mask(path: Path, values: dict[int, int], side: int = 24) -> Path:
-    """A mask that is 0 but for pixels of the first row, given as column: value."""
+    """A mask that is 0 except for pixels of the first row, given as column: value."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((side, side), np.uint8)
     for column, value in values.items():
@@ -26,15 +26,15 @@ def mask(path: Path, values: dict[int, int], side: int = 24) -> Path:
 
 
 def settle(folder: Path) -> None:
-    """Let all files be of yesterday: the index takes none that were changed a moment ago."""
+    """Date all files back: the index takes no file that was changed a moment ago."""
     for path in folder.rglob("*"):
         if path.is_file():
             os.utime(path, ns=(10**18, 10**18 + path.stat().st_mtime_ns % 10**9))
 
 
-def defect(folder: Path, *masks: Path, above: int = 127, kind: str = "spot") -> Found:
+def defect(folder: Path, *masks: Path, above: int = 127, defect_type: str = "spot") -> SourceImage:
     picture(folder / "in" / "bad.png", 100)
-    return Found(folder / "in" / "bad.png", "bad.png", "part", "bad", kind, masks, above)
+    return SourceImage(folder / "in" / "bad.png", "bad.png", "part", "bad", defect_type, masks, above)
 
 
 def broken(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that serves one file, well or badly."""
+"""An HTTP server on loopback that serves one file, correctly or with a fault."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Served:
-    """What is served, and how."""
+    """What the server serves, and how."""
 
     data: bytes = b""
     etag: str | None = '"1"'
     ranges: bool = True
     careless: bool = False
-    """Takes no notice of If-Range, and names no version with a range."""
+    """The server ignores If-Range, and names no version with a range."""
     cut: int | None = None
     """Bytes of the body after which the connection breaks."""
     length: bool = True
-    """Whether it says how long the file is."""
+    """Whether the server announces the length of the file."""
     status: int = 200
     redirect: str | None = None
     asked: list[str | None] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Served:
 
 @contextmanager
 def serving(data: bytes = b"") -> Iterator[Served]:
-    """A server for the time of the block."""
+    """A server that runs for the time of the block."""
     served = Served(data)
 
     class Handler(BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ def serving(data: bytes = b"") -> Iterator[Served]:
 
 
 def answer(request: BaseHTTPRequestHandler, served: Served) -> None:
-    """One answer, by the state of `served`."""
+    """Answer one request according to `served`."""
     asked = request.headers.get("Range")
     served.asked.append(asked)
     if served.redirect is not None and request.path != "/moved":
@@ -70,9 +70,9 @@ def answer(request: BaseHTTPRequestHandler, served: Served) -> None:
     start, status = 0, 200
     fresh = served.careless or request.headers.get("If-Range") == served.etag
     if asked and served.ranges and fresh:
-        found = re.fullmatch(r"bytes=(\d+)-", asked)
-        assert found is not None
-        start, status = int(found[1]), 206
+        span = re.fullmatch(r"bytes=(\d+)-", asked)
+        assert span is not None
+        start, status = int(span[1]), 206
         if start >= len(served.data):
             request.send_error(416)
             return

@@ -1,4 +1,4 @@
-"""Where the images lie: an archive is fetched, checked and unpacked once, and never looks whole when it is not."""
+"""Locating the images: an archive is downloaded, checked and unpacked once; a partial one never counts as complete."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def test_a_download_is_checked_unpacked_and_removed(tmp_path: Path) -> None:
 def test_a_wrong_digest(tmp_path: Path) -> None:
     file = tmp_path / "set.zip"
     file.write_bytes(zipped())
-    found = hashlib.sha256(zipped()).hexdigest()
+    actual = hashlib.sha256(zipped()).hexdigest()
     with serving(zipped()) as served:
         for url in (served.url, file):
             with pytest.raises(
-                UserError, match=rf"set\.zip: its sha256 is {found}, data\.archive\.sha256 is {'0' * 64}"
+                UserError, match=rf"set\.zip: its sha256 is {actual}, data\.archive\.sha256 is {'0' * 64}"
             ):
                 locate(config(url, sha256="0" * 64), tmp_path / "downloads")
     assert set(contents(tmp_path)) == {"set.zip"}  # the user's own file stays, the download does not

@@ -1,4 +1,4 @@
-"""Files into the data set: masks, official splits, what is known from before, and that none of it depends on chance."""
+"""Importing files into the data set: masks, official splits, the index, and that no result depends on chance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.download.found import Found, Rejected
+from stages.download.found import Rejected, SourceImage
 from stages.download.index import StatIndex
 from stages.download.manifest import ImageRecord, collect
 from stages.download.phash import perceptual_hash
@@ -33,9 +33,9 @@ def marked(folder: Path, record: ImageRecord) -> set[int]:
     return set(np.flatnonzero(decode_mask((folder / "out" / record.mask_path).read_bytes())[0]).tolist())
 
 
-def test_one_mask_is_copied_as_it_is(found: list, tmp_path: Path) -> None:
+def test_one_mask_is_copied_as_it_is(source_images: list, tmp_path: Path) -> None:
     given_mask = mask(tmp_path / "m.BMP", {0: 127, 1: 128, 2: 255})
-    found.append(defect(tmp_path, given_mask))
+    source_images.append(defect(tmp_path, given_mask))
     records, _ = collected(tmp_path)
     assert records["bad.png"].mask_path == "masks/part/bad.png.bmp"
     assert (tmp_path / "out" / "masks/part/bad.png.bmp").read_bytes() == given_mask.read_bytes()
@@ -47,10 +47,10 @@ def test_one_mask_is_copied_as_it_is(found: list, tmp_path: Path) -> None:
     [(0, [{1: 1, 2: 255}], {1, 2}), (127, [{1: 128, 3: 127}, {2: 255}], {1, 2}), (200, [{1: 200, 2: 201}], {2})],
 )
 def test_other_masks_become_one_png(
-    found: list, tmp_path: Path, above: int, values: list[dict[int, int]], expected: set[int]
+    source_images: list, tmp_path: Path, above: int, values: list[dict[int, int]], expected: set[int]
 ) -> None:
     masks = [mask(tmp_path / f"m{i}.bmp", value) for i, value in enumerate(values)]
-    found.append(defect(tmp_path, *masks, above=above))
+    source_images.append(defect(tmp_path, *masks, above=above))
     records, _ = collected(tmp_path)
     record = records["bad.png"]
     assert record.mask_path == "masks/part/bad.png.png"
@@ -68,9 +68,9 @@ def test_other_masks_become_one_png(
     ],
 )
 def test_masks_that_cannot_be_used(
-    found: list, tmp_path: Path, masks: Callable[[Path], list[Path]], reason: str
+    source_images: list, tmp_path: Path, masks: Callable[[Path], list[Path]], reason: str
 ) -> None:
-    found.append(defect(tmp_path, *masks(tmp_path)))
+    source_images.append(defect(tmp_path, *masks(tmp_path)))
     settle(tmp_path)
     index = StatIndex(tmp_path / "index.sqlite")
     for _ in range(2):  # from the files, and from the index
@@ -82,35 +82,35 @@ def test_masks_that_cannot_be_used(
         assert not (tmp_path / "out/masks").exists()
 
 
-def test_a_mask_that_marks_nothing_counts_as_none_and_is_said(found: list, tmp_path: Path) -> None:
-    found.append(defect(tmp_path, mask(tmp_path / "m.png", {0: 127})))
+def test_a_mask_that_marks_nothing_counts_as_none_and_is_said(source_images: list, tmp_path: Path) -> None:
+    source_images.append(defect(tmp_path, mask(tmp_path / "m.png", {0: 127})))
     said: list[str] = []
     records, rejected = collected(tmp_path, say=said.append)
     assert (records["bad.png"].mask_path, records["bad.png"].label, rejected) == ("", 1, [])
-    assert said == ["1 masks of part mark no pixel and count as none (the first is that of bad.png)"]
+    assert said == ["1 masks of part mark no pixel, so their images count as without a mask (first: bad.png)"]
 
 
-def test_a_normal_image_has_no_defective_pixels(found: list, tmp_path: Path) -> None:
-    found.append(defect(tmp_path, mask(tmp_path / "m.png", {0: 255, 1: 255}), kind=""))
+def test_a_normal_image_has_no_defective_pixels(source_images: list, tmp_path: Path) -> None:
+    source_images.append(defect(tmp_path, mask(tmp_path / "m.png", {0: 255, 1: 255}), defect_type=""))
     _, rejected = collected(tmp_path)
-    assert [one.reason for one in rejected] == ["it counts as normal, and its mask m.png marks 2 defective pixels"]
+    assert [file.reason for file in rejected] == ["it counts as normal, and its mask m.png marks 2 defective pixels"]
 
 
-def test_what_the_source_rejects_is_listed_and_counts(found: list, tmp_path: Path) -> None:
-    found.append(Rejected("lonely_mask.png", "part", "a mask without an image"))
-    assert collected(tmp_path)[1] == found[-1:]
+def test_what_the_source_rejects_is_listed_and_counts(source_images: list, tmp_path: Path) -> None:
+    source_images.append(Rejected("lonely_mask.png", "part", "a mask without an image"))
+    assert collected(tmp_path)[1] == source_images[-1:]
     with pytest.raises(UserError, match=r"1 of 31 images .*lonely_mask\.png: a mask without"):
         collect(CONFIG.model_copy(update={"max_rejected_fraction": 0.01}), tmp_path / "out")
 
 
-def test_names_that_lead_out_are_refused(found: list, tmp_path: Path) -> None:
+def test_names_that_lead_out_are_refused(source_images: list, tmp_path: Path) -> None:
     picture(tmp_path / "x.png", 1)
-    found += [Found(tmp_path / "x.png", name, "part", "x") for name in ("../../../x.png", "/x.png")]
+    source_images += [SourceImage(tmp_path / "x.png", name, "part", "x") for name in ("../../../x.png", "/x.png")]
     _, rejected = collected(tmp_path)
-    assert {one.reason for one in rejected} == {"its name leads out of the category's folder"}
+    assert {file.reason for file in rejected} == {"its name leads out of the category's folder"}
 
 
-def test_the_rows_say_what_is_in_the_files(found: list, tmp_path: Path) -> None:
+def test_the_rows_say_what_is_in_the_files(source_images: list, tmp_path: Path) -> None:
     records, _ = collected(tmp_path)
     for record in records.values():
         data = (tmp_path / "out" / record.path).read_bytes()
@@ -138,13 +138,15 @@ def test_official_splits() -> None:
     assert official_split_of(0, test, True, "train", False) == "train"
 
 
-def test_official_validation_is_looked_for_by_category(found: list, tmp_path: Path) -> None:
+def test_official_validation_is_looked_for_by_category(source_images: list, tmp_path: Path) -> None:
     groups = [group_of("train"), group_of("validation")]
-    found.clear()
+    source_images.clear()
     for category in ("a", "b"):
         for i, split in enumerate(["train", "train", "train", "train", "test"] + ["validation"] * (category == "a")):
             picture(tmp_path / category / f"{i}.png", i)
-            found.append(Found(tmp_path / category / f"{i}.png", f"{i}.png", category, groups[i % 2], split=split))
+            source_images.append(
+                SourceImage(tmp_path / category / f"{i}.png", f"{i}.png", category, groups[i % 2], split=split)
+            )
 
     def splits(how: str) -> dict[str, list[str]]:
         wanted = CONFIG.model_copy(update={"categories": ("a", "b"), "split": how})
@@ -159,7 +161,7 @@ def test_official_validation_is_looked_for_by_category(found: list, tmp_path: Pa
 
 
 class Writer:
-    """Someone who writes to a file just after each of its first readings."""
+    """A process that writes to a file just after each of its first readings."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, file: Path, times: int) -> None:
         self.file, self.left, self.read = file, times, Path.read_bytes
@@ -173,7 +175,9 @@ class Writer:
         return data
 
 
-def test_a_file_that_changes_while_it_is_read(found: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_read(
+    source_images: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "in" / "5.png"
     Writer(monkeypatch, file, 2)
     records, rejected = collected(tmp_path)
@@ -181,13 +185,13 @@ def test_a_file_that_changes_while_it_is_read(found: list, tmp_path: Path, monke
     assert records["5.png"].sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     Writer(monkeypatch, file, 9)
     _, rejected = collected(tmp_path)
-    assert [one.reason for one in rejected] == ["it changes while it is read"]
+    assert [file.reason for file in rejected] == ["it changes while it is read"]
 
 
-def test_a_huge_file_is_not_read(found: list, tmp_path: Path) -> None:
+def test_a_huge_file_is_not_read(source_images: list, tmp_path: Path) -> None:
     with (tmp_path / "in" / "5.png").open("r+b") as file:
         file.truncate(2**40)  # a hole: it takes no space
     _, rejected = collected(tmp_path)
-    assert [one.reason for one in rejected] == [
+    assert [file.reason for file in rejected] == [
         "1,099,511,627,776 bytes, more than an image of data.max_pixels can need (816,777,216)"
     ]

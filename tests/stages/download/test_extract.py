@@ -1,4 +1,4 @@
-"""Archives: nothing outside the target, no links, no bombs, whole or not there."""
+"""Archives: nothing outside the target, no links, no archive bombs; the target is complete or absent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def unpack(folder: Path, data: bytes, max_bytes: int = MIB) -> tuple[int, int]:
 
 
 def refused(folder: Path, data: bytes, message: str, max_bytes: int = MIB) -> None:
-    """It says so in one line, and nothing is left, in the target or beside it."""
+    """The error has one line, and no file remains in the target or beside it."""
     with pytest.raises(UserError, match=message) as caught:
         unpack(folder, data, max_bytes)
     assert "\n" not in str(caught.value)
@@ -123,7 +123,7 @@ def test_bombs(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_bomb_of_ten_gigabytes(tmp_path: Path) -> None:
-    """A sparse tar says so itself; a zip of it is refused by what it declares."""
+    """A sparse tar declares its size; a zip of it is refused because of the size that it declares."""
     declared = tarfile.TarInfo("zeros.png")
     declared.size = 10 * 2**30
     refused(tmp_path, declared.tobuf() + bytes(10_240), r"10,737,418,240 bytes or more, above 1,048,576")
@@ -139,7 +139,7 @@ def test_a_zip_that_declares_too_much_is_not_begun(tmp_path: Path) -> None:
 
 
 def test_a_bomb_that_lies(tmp_path: Path) -> None:
-    """No more than what is declared is ever written."""
+    """No more bytes than declared are ever written."""
     data = forged(zipped({"zeros.png": bytes(77_777)}), 77_777, 10)
     refused(tmp_path, data, "truncated or damaged")
 
@@ -164,7 +164,7 @@ def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     st.integers(0, 9999),
 )
 def test_whatever_is_damaged(tmp_path: Path, kind: str, changes: list[tuple[int, int]], cut: int) -> None:
-    """Whole and right, or one line and nothing: in a zip and a gz each byte is checked."""
+    """Either complete and correct, or one line and no files: in a zip and a gz each byte is checked."""
     data = bytearray(zipped() if kind == "zip" else tarred(kind=kind))
     for at, value in changes:
         data[at % len(data)] = value

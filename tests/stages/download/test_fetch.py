@@ -1,4 +1,4 @@
-"""Download over HTTP: resumed, bounded, never glued of two versions, one clear line for each fault."""
+"""Download over HTTP: resumed, limited in size, never mixed from two versions, one clear line for each error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.stage import explain
+from pipeline.project.faults import explain_fault
 from stages.download import fetch as module
 from stages.download.fetch import check_digest, digest_of, fetch
 from stages.types import UserError
@@ -39,11 +39,11 @@ def get(served: Served, folder: Path, max_bytes: int = MIB) -> list[tuple[int, i
 
 
 def broken_off(served: Served, folder: Path, after: int = 100_000) -> None:
-    """Leave a download that broke off."""
+    """Leave an interrupted download."""
     served.cut = after
     with pytest.raises(ConnectionError, match="broke off") as caught:
         get(served, folder)
-    assert explain(caught.value)[0] == 75  # the flow tries again
+    assert explain_fault(caught.value)[0] == 75  # the flow tries again
     assert not (folder / "file").exists()
     served.cut = None
 
@@ -140,7 +140,7 @@ def test_faults_that_may_pass(served: Served, tmp_path: Path, status: int) -> No
     served.status = status
     with pytest.raises(ConnectionError, match=f"answered {status}") as caught:
         get(served, tmp_path)
-    assert explain(caught.value)[0] == 75
+    assert explain_fault(caught.value)[0] == 75
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])

@@ -1,4 +1,4 @@
-"""What is known of unchanged files: used, never trusted where anything differs, and never needed."""
+"""The index of unchanged files: used, never trusted if anything differs, and never needed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_counts(filled: Path) -> None:
     index = StatIndex(filled)
     for path in (FILE, Path("/data/b.png"), FILE):
         index.get((path,), (STATE,), "key")
-    assert (index.known, index.new) == (2, 1)
+    assert (index.hits, index.misses) == (2, 1)
     index.close()
 
 
@@ -98,7 +98,7 @@ def test_a_damaged_index_is_made_anew(filled: Path, damage: Callable[[Path], Non
 
 
 def test_damage_that_shows_late(tmp_path: Path) -> None:
-    """Pages in the middle: what is told is right or nothing, and the next run finds a file that can be used."""
+    """Damaged pages in the middle: an answer is correct or missing, and the next run gets a usable file."""
     path = tmp_path / "index.sqlite"
     files = [Path(f"/data/{i}.png") for i in range(500)]
     index = StatIndex(path)
@@ -117,7 +117,7 @@ def test_damage_that_shows_late(tmp_path: Path) -> None:
 
 
 def test_a_kill_loses_the_last_rows_alone(tmp_path: Path) -> None:
-    """Other connections see what is committed: all but the last few."""
+    """Other connections see all committed rows: all but the last few."""
     index = StatIndex(tmp_path / "index.sqlite")
     for i in range(COMMIT_EVERY + 3):
         put(index, Path(f"/data/{i}.png"), i)
@@ -127,7 +127,7 @@ def test_a_kill_loses_the_last_rows_alone(tmp_path: Path) -> None:
 
 
 def test_in_use_or_out_of_reach(filled: Path, tmp_path: Path) -> None:
-    """Another run writes, or the folder is a file: this run goes on without, and hurts nothing."""
+    """Another run writes, or the folder is a file: this run goes on without the index and does not damage it."""
     with sqlite3.connect(filled) as other:
         other.execute("BEGIN EXCLUSIVE")
         index = StatIndex(filled)

@@ -1,4 +1,4 @@
-"""What is known from before saves the reading, and nothing else changes: not by edits, kills or clones."""
+"""The index saves reading files, and changes no result: not by edits, kills or clones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stages.download import examine, placing
-from stages.download.found import Found, Rejected
+from stages.download.found import Rejected, SourceImage
 from stages.download.index import StatIndex
 from stages.download.manifest import ImageRecord, collect
 from stages.types import UserError
@@ -32,14 +32,14 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def settled_source(found: list, tmp_path: Path) -> Path:
+def settled_source(source_images: list, tmp_path: Path) -> Path:
     """All kinds of files, indexed by a first run."""
-    found.append(defect(tmp_path, mask(tmp_path / "in" / "m.png", {0: 255})))
+    source_images.append(defect(tmp_path, mask(tmp_path / "in" / "m.png", {0: 255})))
     for name, masks in (("two", [{1: 255}, {2: 255}]), ("none", [{}])):
         files = tuple(mask(tmp_path / "in" / f"{name}{i}.bmp", values) for i, values in enumerate(masks))
         picture(tmp_path / "in" / f"{name}.png", 7)
-        found.append(Found(tmp_path / "in" / f"{name}.png", f"{name}.png", "part", "bad", "spot", files))
-    found.append(Found(broken(tmp_path / "in" / "broken.png"), "broken.png", "part", "x"))
+        source_images.append(SourceImage(tmp_path / "in" / f"{name}.png", f"{name}.png", "part", "bad", "spot", files))
+    source_images.append(SourceImage(broken(tmp_path / "in" / "broken.png"), "broken.png", "part", "x"))
     settle(tmp_path / "in")
     run(tmp_path, "first")
     return tmp_path / "in"
@@ -86,19 +86,19 @@ def test_a_change_that_hides_its_time_is_seen(settled_source: Path, tmp_path: Pa
 @pytest.mark.parametrize("changes", [{"min_side": 25}, {"max_pixels": 500}])
 def test_other_parameters_read_again(settled_source: Path, tmp_path: Path, changes: dict) -> None:
     index = StatIndex(tmp_path / "index.sqlite")
-    with pytest.raises(UserError, match="no usable normal image"):
+    with pytest.raises(UserError, match="no usable good image"):
         collect(CONFIG.model_copy(update=changes), tmp_path / "second", index=index)
     index.close()
 
 
-def test_a_file_changed_a_moment_ago_is_not_remembered(found: list, tmp_path: Path) -> None:
+def test_a_file_changed_a_moment_ago_is_not_remembered(source_images: list, tmp_path: Path) -> None:
     settle(tmp_path / "in")
     ahead = (tmp_path / "in" / "5.png").stat().st_mtime_ns + 10**18
     os.utime(tmp_path / "in" / "5.png", ns=(ahead, ahead))
     run(tmp_path, "first")
     index = StatIndex(tmp_path / "index.sqlite")
     collect(CONFIG, tmp_path / "second", index=index)
-    assert (index.known, index.new) == (29, 1)
+    assert (index.hits, index.misses) == (29, 1)
     index.close()
 
 
@@ -127,7 +127,7 @@ def test_files_that_vanish_or_cannot_be_read(settled_source: Path, tmp_path: Pat
     (settled_source / "6.png").unlink()
     (settled_source / "6.png").mkdir()
     _, rejected, _ = run(tmp_path, "second")
-    reasons = {Path(one.path).name: one.reason for one in rejected}
+    reasons = {Path(file.path).name: file.reason for file in rejected}
     assert reasons["5.png"] == "it is not there (any more)"
     assert reasons["6.png"] == "it cannot be read (Is a directory)"
 
@@ -176,5 +176,5 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     index = StatIndex(tmp_path / "index.sqlite")
     records, _ = collect(config(tmp_path / "in"), tmp_path / "out", index=index)
     index.close()
-    assert (index.known, index.new) == (20, 10)
+    assert (index.hits, index.misses) == (20, 10)
     assert (records, []) == collect(config(tmp_path / "in"), tmp_path / "plain")

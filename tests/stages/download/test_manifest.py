@@ -43,8 +43,8 @@ def test_split_matches_the_published_rule() -> None:
     for group in map(str, range(50)):
         value = percentile_of(f"2-{group}")
         expected = "test" if value >= 70 else "validation" if value >= 60 else "train"
-        assert split_of(2, group, normal=True) == expected
-        assert split_of(2, group, normal=False) == "test"
+        assert split_of(2, group, is_good=True) == expected
+        assert split_of(2, group, is_good=False) == "test"
 
 
 def test_elpv_mono_counts(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_group_pattern_keeps_groups_whole(source: Path, tmp_path: Path) -> None:
 
 @given(st.integers(0, 4), st.lists(st.text(min_size=1, max_size=5), min_size=1))
 def test_a_group_is_in_one_split(fold: int, groups: list[str]) -> None:
-    splits = {(group, split_of(fold, group, normal=True)) for group in groups}
+    splits = {(group, split_of(fold, group, is_good=True)) for group in groups}
     assert len(splits) == len(set(groups))
 
 
@@ -92,7 +92,7 @@ def test_unusable_files_are_listed_with_reasons(source: Path, tmp_path: Path) ->
     picture(source / "normal" / "tiny.png", 0, side=1)
     records, rejected = collect(config(source, max_rejected_fraction=0.5), tmp_path / "out")
     assert len(records) == 33
-    reasons = {Path(one.path).name: one.reason for one in rejected}
+    reasons = {Path(file.path).name: file.reason for file in rejected}
     assert set(reasons) == {"empty.png", "tiny.png"}
     assert "0 bytes" in reasons["empty.png"]
     assert "1x1" in reasons["tiny.png"]
@@ -108,12 +108,12 @@ def test_too_many_rejected_stop_the_run(source: Path, tmp_path: Path) -> None:
 def test_a_mask_of_another_size_is_rejected(source: Path, tmp_path: Path) -> None:
     picture(source / "masks" / "scratch" / "bad1.png", 0, side=12)
     _, rejected = collect(config(source), tmp_path / "out")
-    assert [one.reason for one in rejected] == ["its mask bad1.png is 12x12, the image 24x24"]
+    assert [file.reason for file in rejected] == ["its mask bad1.png is 12x12, the image 24x24"]
 
 
 def test_too_few_normals(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "normal" / "one.png", 0)
-    with pytest.raises(UserError, match="too few normal images of 'part' to split: 1 images"):
+    with pytest.raises(UserError, match="too few good images of 'part' to split: 1 images"):
         collect(config(tmp_path / "in"), tmp_path / "out")
 
 
@@ -121,7 +121,7 @@ def test_too_few_normals(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"folder": "no/such"}, "no/such is not a folder"),
-        ({"categories": ["a", "b"]}, "no normal images of category 'a'"),
+        ({"categories": ["a", "b"]}, "no good images of category 'a'"),
         ({"source": "elpv", "categories": ["multi"]}, "elpv has no 'multi'; it has mono and poly"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whatever the tree of files: a valid manifest, no group in two splits, and the same bytes again."""
+"""Any tree of files gives a valid manifest, no group in two splits, and the same bytes in a second run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GROUPS = r"/([ab1n]\d*)"
 
 
 def always() -> list[str]:
-    """Names of good images that every fold can be split with, whether each is a group or GROUPS makes one of it."""
+    """Names of good images with which every fold can be split, with or without GROUPS."""
     numbers = {0, 1, 2}
     for fold in range(5):
         for form in ("normal/n{}.png", "n{}"):
@@ -59,7 +59,7 @@ def grow(root: Path, files: list[tuple[str, str, str, str]]) -> None:
 
 
 def check(records: list[ImageRecord], root: Path, fold: int) -> None:
-    """A manifest is sorted, each row once, and true of the files; the files are those of the rows."""
+    """The manifest is sorted, has each row once, and agrees with the files; there are no other files."""
     paths = [record.path for record in records]
     assert paths == sorted(set(paths))
     assert set(files_of(root)) == {*paths, *(record.mask_path for record in records if record.mask_path)}
@@ -69,8 +69,8 @@ def check(records: list[ImageRecord], root: Path, fold: int) -> None:
         if record.mask_path:
             assert decode_mask((root / record.mask_path).read_bytes()).shape == (record.height, record.width)
         assert record.split == split_of(fold, record.group, record.label == 0)
-    normals = {(record.group, record.split) for record in records if not record.label}
-    assert len(normals) == len({group for group, _ in normals})
+    good = {(record.group, record.split) for record in records if not record.label}
+    assert len(good) == len({group for group, _ in good})
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -96,7 +96,7 @@ def test_whatever_the_tree(files: list[tuple[str, str, str, str]], fold: int, by
         ):
             with (
                 mock.patch.object(take, "read_unchanged", wraps=examine.read_unchanged) as read,
-                mock.patch.object(manifest, "AHEAD", 1),
+                mock.patch.object(manifest, "QUEUED_PER_THREAD", 1),
             ):
                 try:
                     outcome = collect(wanted, folder / name, **arguments)  # type: ignore[arg-type]
@@ -107,5 +107,5 @@ def test_whatever_the_tree(files: list[tuple[str, str, str, str]], fold: int, by
                     outcomes.append((outcome, files_of(folder / name)))
             assert name != "again" or not read.called
         index.close()
-        assert all(one == outcomes[0] for one in outcomes)
-        event("refused" if isinstance(outcomes[0], str) else "taken")
+        assert all(outcome == outcomes[0] for outcome in outcomes)
+        event("error" if isinstance(outcomes[0], str) else "collected")

@@ -45,10 +45,10 @@ def test_described_in_batches_as_all_at_once() -> None:
     n = 2 * d.BATCH + 3
     images = generator.integers(0, 256, (n, 6, 6, 3), dtype=np.uint8)
     maps = generator.normal(size=(n, 2, 3, 5)).astype(np.float16)
-    found = d.describe(images, maps)
-    assert found.features == pytest.approx(maps.astype(np.float64).reshape(n, 6, 5).mean(1), abs=1e-6)
-    assert found.brightness == pytest.approx(d.brightness(d.grey_values(images)))
-    assert found.sharpness == pytest.approx(d.sharpness(d.grey_values(images)))
+    result = d.describe(images, maps)
+    assert result.features == pytest.approx(maps.astype(np.float64).reshape(n, 6, 5).mean(1), abs=1e-6)
+    assert result.brightness == pytest.approx(d.brightness(d.grey_values(images)))
+    assert result.sharpness == pytest.approx(d.sharpness(d.grey_values(images)))
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Hand values, slow references, false alarms at the level, and what must be found."""
+"""Hand values, slow references, false alarms at the level, and changes that must be found."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ def made(generator: np.random.Generator, n: int, channels: int = 8) -> Descripto
     return Descriptors(features, generator.normal(0.5, 0.1, n), generator.gamma(2, 0.01, n))
 
 
-def changed(one: Descriptors, features: float = 0, brightness: float = 0, sharpness: float = 1) -> Descriptors:
-    return Descriptors(one.features + np.float32(features), one.brightness + brightness, one.sharpness * sharpness)
+def changed(images: Descriptors, features: float = 0, brightness: float = 0, sharpness: float = 1) -> Descriptors:
+    return Descriptors(
+        images.features + np.float32(features), images.brightness + brightness, images.sharpness * sharpness
+    )
 
 
-def by_name(found: drift.Drift) -> dict[str, drift.Finding]:
-    return {one.name: one for one in found.findings}
+def by_name(result: drift.Drift) -> dict[str, drift.Finding]:
+    return {finding.name: finding for finding in result.findings}
 
 
 def two(n: int = 80, m: int = 30) -> tuple[Descriptors, Descriptors]:
@@ -48,11 +50,11 @@ def test_energy_test_against_loops() -> None:
     generator = np.random.default_rng(1)
     both = generator.normal(size=(7, 3))
     both[4:] += 0.8
-    apart = np.sqrt(((both[:, None] - both[None]) ** 2).sum(2))
+    distances = np.sqrt(((both[:, None] - both[None]) ** 2).sum(2))
 
     def energy(second: tuple[int, ...]) -> float:
         first = [i for i in range(7) if i not in second]
-        means = [apart[np.ix_(x, y)].mean() for x, y in ((first, second), (first, first), (second, second))]
+        means = [distances[np.ix_(x, y)].mean() for x, y in ((first, second), (first, first), (second, second))]
         return float(2 * means[0] - means[1] - means[2])
 
     everyone = [energy(second) for second in combinations(range(7), 3)]
@@ -72,12 +74,14 @@ def test_no_relabelling_as_far_apart_gives_the_smallest_p() -> None:
 def test_nearest_against_loops_and_leaving_itself_out() -> None:
     generator = np.random.default_rng(0)
     memory = generator.normal(size=(2 * drift._AT_ONCE + 5, 4)).astype(np.float32)
-    apart = np.sqrt(((memory[:, None].astype(float) - memory[None]) ** 2).sum(2))
+    distances = np.sqrt(((memory[:, None].astype(float) - memory[None]) ** 2).sum(2))
     everyone = np.arange(len(memory))
-    assert drift.nearest(memory, memory, 2, everyone) == pytest.approx(np.sort(apart)[:, 1:3].mean(1), abs=1e-4)
-    asked = memory[7:9] + np.float32(0.1)
-    closest = [np.sort(np.sqrt(((memory - one) ** 2).sum(1)))[:3].mean() for one in asked]
-    assert drift.nearest(memory, asked, 3) == pytest.approx(closest, abs=1e-4)
+    assert drift.nearest_distances(memory, memory, 2, everyone) == pytest.approx(
+        np.sort(distances)[:, 1:3].mean(1), abs=1e-4
+    )
+    queries = memory[7:9] + np.float32(0.1)
+    closest = [np.sort(np.sqrt(((memory - query) ** 2).sum(1)))[:3].mean() for query in queries]
+    assert drift.nearest_distances(memory, queries, 3) == pytest.approx(closest, abs=1e-4)
 
 
 def test_holm_by_hand() -> None:
@@ -98,11 +102,11 @@ def test_false_alarms_come_at_the_level(n: int, m: int) -> None:
 def test_what_changed_is_named_with_its_size(test: str) -> None:
     training, new = two()
     shift = {"brightness": {"brightness": -0.2}, "sharpness": {"sharpness": 0.2}, "features": {"features": 1.5}}[test]
-    found = drift.compare(training, changed(new, **shift), DriftConfig(), 0)
-    assert found.drifted
-    findings = by_name(found)
-    assert {name for name, one in findings.items() if one.found} - {"distance"} == {test}
-    words = findings[test].words()
+    result = drift.compare(training, changed(new, **shift), DriftConfig(), 0)
+    assert result.drifted
+    findings = by_name(result)
+    assert {name for name, finding in findings.items() if finding.found} - {"distance"} == {test}
+    words = findings[test].describe()
     if test == "brightness":
         effect = (new.brightness.mean() - 0.2 - training.brightness.mean()) / training.brightness.std()
         assert findings[test].effect == pytest.approx(effect)
@@ -117,29 +121,29 @@ def test_what_chance_moves_is_no_effect() -> None:
     """40 and 20 images: each channel's means differ by sqrt(1/40 + 1/20) = 0.27 by chance alone."""
     generator = np.random.default_rng(0)
     old, new = (generator.normal(size=(n, 400)).astype(np.float32) for n in (40, 20))
-    assert drift._moved(old, new) == pytest.approx(0, abs=0.12)
-    assert drift._moved(old, new + np.float32(0.5)) == pytest.approx(0.5, abs=0.1)
+    assert drift._feature_effect(old, new) == pytest.approx(0, abs=0.12)
+    assert drift._feature_effect(old, new + np.float32(0.5)) == pytest.approx(0.5, abs=0.1)
 
 
 def test_images_that_scatter_more_lie_farther_away_though_their_mean_is_the_same() -> None:
     training, new = two()
-    found = drift.compare(training, Descriptors(3 * new.features, new.brightness, new.sharpness), DriftConfig(), 0)
-    assert by_name(found)["distance"].found
-    assert "farther from the nearest training images" in by_name(found)["distance"].words()
+    result = drift.compare(training, Descriptors(3 * new.features, new.brightness, new.sharpness), DriftConfig(), 0)
+    assert by_name(result)["distance"].found
+    assert "farther from the nearest training images" in by_name(result)["distance"].describe()
 
 
 def test_the_same_kind_is_no_drift_and_says_no_difference() -> None:
-    found = drift.compare(*two(), DriftConfig(), 0)
-    assert not found.drifted
-    assert found.lines()[0] == "no drift shown: 30 new images against 80 of training, level 0.01"
-    assert all("no difference shown" in line for line in found.lines()[1:])
+    result = drift.compare(*two(), DriftConfig(), 0)
+    assert not result.drifted
+    assert result.lines()[0] == "no drift shown: 30 new images against 80 of training, level 0.01"
+    assert all("no difference shown" in line for line in result.lines()[1:])
 
 
 def test_same_bytes_twice_and_the_seed_counts() -> None:
     texts = [json.dumps(drift.compare(*two(), DriftConfig(), seed).to_json(), allow_nan=False) for seed in (3, 3, 4)]
     assert texts[0] == texts[1] != texts[2]
     read = json.loads(texts[0])
-    assert read["drifted"] is False and [one["name"] for one in read["findings"]] == list(drift.TESTS)
+    assert read["drifted"] is False and [finding["name"] for finding in read["findings"]] == list(drift.TESTS)
 
 
 def test_every_parameter_counts() -> None:
@@ -161,31 +165,31 @@ def test_every_parameter_counts() -> None:
 
 def test_too_few_images_are_not_tested_and_say_so() -> None:
     training, new = two(80, 11)
-    found = drift.compare(training, new, DriftConfig(), 0)
-    assert (found.drifted, found.findings) == (False, ())
-    assert found.lines() == ["drift not tested: 11 new images, fewer than 12 (drift.least)"]
+    result = drift.compare(training, new, DriftConfig(), 0)
+    assert (result.drifted, result.findings) == (False, ())
+    assert result.lines() == ["drift not tested: 11 new images, fewer than 12 (drift.least)"]
     assert "11 training images" in drift.compare(new, training, DriftConfig(), 0).reason
 
 
 def test_more_neighbours_than_training_images_means_all_of_them() -> None:
-    found = drift.compare(*two(20, 20), DriftConfig(neighbours=1000), 0)
-    assert by_name(found)["distance"].p_value > 0
+    result = drift.compare(*two(20, 20), DriftConfig(neighbours=1000), 0)
+    assert by_name(result)["distance"].p_value > 0
 
 
 def test_only_so_many_are_compared_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drift, "MOST", 40)
-    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(drift, "MAX_COMPARED", 40)
+    sizes: list[tuple[int, int]] = []
     plain = drift.energy_test
 
     def seen(a, b, *rest):  # type: ignore[no-untyped-def]
-        asked.append((len(a), len(b)))
+        sizes.append((len(a), len(b)))
         return plain(a, b, *rest)
 
     monkeypatch.setattr(drift, "energy_test", seen)
     training, new = two(100, 90)
     assert not drift.compare(training, new, DriftConfig(), 0).drifted
     assert drift.compare(training, changed(new, features=1.5), DriftConfig(), 0).drifted
-    assert asked == [(40, 40)] * 2
+    assert sizes == [(40, 40)] * 2
 
 
 def test_what_never_varies_in_training() -> None:
@@ -196,12 +200,12 @@ def test_what_never_varies_in_training() -> None:
     findings = by_name(drift.compare(flat, changed(same, features=1, brightness=0.1), DriftConfig(), 0))
     assert findings["features"].found and findings["brightness"].found
     assert findings["brightness"].effect is None and findings["features"].effect is None
-    assert "all training images are equal in it" in findings["brightness"].words()
+    assert "all training images are equal in it" in findings["brightness"].describe()
 
 
 def test_bad_input_is_refused() -> None:
     generator = np.random.default_rng(0)
-    with pytest.raises(UserError, match="training images have 8 channels, new ones 5"):
+    with pytest.raises(UserError, match="training images have 8 channels, new images 5"):
         drift.compare(made(generator, 20), made(generator, 20, 5), DriftConfig(), 0)
     with pytest.raises(ValidationError, match="set permutations to 399 or more"):
         DriftConfig(permutations=398)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from pipeline.judge.features import Extractor
+from pipeline.judge.features import FeatureExtractor
 from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
 from stages.backbone.networks.load import load, network_for
@@ -29,7 +29,7 @@ TOLERANCE = 1e-4
 
 
 def checkpoint_of(name: str, folder: Path) -> BackboneConfig:
-    """A model of timm with drawn weights."""
+    """A model of timm with random weights."""
     config = BackboneConfig(model=f"timm:{name}", image_side=64)
     torch.manual_seed(0)
     model: Any = network_for(config).vit
@@ -42,14 +42,14 @@ def denoiser_of(raw: NDArray[np.float16]) -> Fitted:
     return train_denoiser(*pairs, DenoiserConfig(epochs=3, heads=4, learning_rate=0.01), 0)
 
 
-def found_by_both(backbone: Fitted, denoiser: Fitted, distilled: bool) -> tuple[list[Any], list[Any]]:
+def features_by_both(backbone: Fitted, denoiser: Fitted, distilled: bool) -> tuple[list[Any], list[Any]]:
     def fitted(part: str) -> Fitted:
         return backbone if part == "backbone" else denoiser
 
-    ours = Extractor(fitted, clean=True, distilled=distilled, device="cpu")
+    ours = FeatureExtractor(fitted, clean=True, distilled=distilled, device="cpu")
     run = arrays_runner(to_onnx(graph(backbone, denoiser, distilled)), threads=1)
     images = [image[None] for image in IMAGES[:2]]
-    return [ours.of(image) for image in images], [run({"image": image}) for image in images]
+    return [ours.extract(image) for image in images], [run({"image": image}) for image in images]
 
 
 @pytest.mark.parametrize("model", ["hybrid", "plain", "cnn", "test_vit"])
@@ -57,11 +57,11 @@ def test_the_graph_gives_our_features_in_half_precision(model: str, tmp_path: Pa
     config = checkpoint_of(model, tmp_path) if model == "test_vit" else small(model=model, depth=1)
     backbone = build(config, IMAGES, IMAGES[:2], 0, Session())
     raw = load(backbone, "cpu").extract(IMAGES).tokens.astype(np.float16)
-    ours, theirs = found_by_both(backbone, denoiser_of(raw), distilled=False)
+    ours, theirs = features_by_both(backbone, denoiser_of(raw), distilled=False)
     assert set(theirs[0]) == {"raw", "clean"} | ({"attention"} if model != "cnn" else set())
-    found = differences(ours, theirs)
-    assert set(found) == set(theirs[0])
-    assert max(found.values()) <= TOLERANCE
+    largest = differences(ours, theirs)
+    assert set(largest) == set(theirs[0])
+    assert max(largest.values()) <= TOLERANCE
     assert np.abs(ours[0]["clean"] - ours[0]["raw"]).max() > 0.1 * np.ptp(ours[0]["raw"].astype(np.float32))
     for values in theirs[0].values():
         np.testing.assert_array_equal(values, values.astype(np.float16))
@@ -69,7 +69,7 @@ def test_the_graph_gives_our_features_in_half_precision(model: str, tmp_path: Pa
 
 def test_a_distilled_backbone_takes_the_denoisers_place() -> None:
     backbone, other = (build(small(model="plain", depth=1), IMAGES, IMAGES[:2], seed, Session()) for seed in (0, 1))
-    ours, theirs = found_by_both(backbone, other, distilled=True)
+    ours, theirs = features_by_both(backbone, other, distilled=True)
     assert max(differences(ours, theirs).values()) <= TOLERANCE
     assert not np.array_equal(theirs[0]["clean"], theirs[0]["raw"])
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from pipeline.export.detectors import feed
+from pipeline.export.detectors import graph_inputs
 from stages.backbone.imagenet import extractor, network_of
 from stages.detectors.ear.mask import mask_of
 from stages.detectors.interface import DetectorConfig
@@ -59,7 +59,7 @@ def parity(name: str, fitted: Fitted, config: Any, images: Samples, cnn: nn.Modu
     made = graph_of(name)(fitted, config, images, cnn)
     run = runner(to_onnx(made), threads=1)
     ours = list(detector(name).score(fitted, images, config, "cpu"))
-    return compare(ours, [run(feed(made, images, i)) for i in range(len(images))], None, TOLERANCE)
+    return compare(ours, [run(graph_inputs(made, images, i)) for i in range(len(images))], None, TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def parity(name: str, fitted: Fitted, config: Any, images: Samples, cnn: nn.Modu
 )
 def test_the_graph_scores_as_the_detector(name: str, changes: dict[str, Any]) -> None:
     config = CONFIGS[name](**{**SMALL[name], **changes})
-    found = parity(name, fitted_on(name, config), config, samples(3, 99, config.input_side))
-    assert found.within(TOLERANCE)
-    assert found.pixel <= TOLERANCE
+    result = parity(name, fitted_on(name, config), config, samples(3, 99, config.input_side))
+    assert result.within(TOLERANCE)
+    assert result.pixel <= TOLERANCE
 
 
 def with_network(name: str, **changes: Any) -> None:
@@ -88,9 +88,9 @@ def with_network(name: str, **changes: Any) -> None:
     extract = extractor(config.network, config.patch, "cpu")
     fitted = fitted_on(name, config, imagenet=extract)
     images = replace(samples(4, 99, config.input_side), imagenet=extract)
-    found = parity(name, fitted, config, images, network_of(config.network, config.patch))
-    assert found.within(TOLERANCE)
-    assert found.pixel <= TOLERANCE
+    result = parity(name, fitted, config, images, network_of(config.network, config.patch))
+    assert result.within(TOLERANCE)
+    assert result.pixel <= TOLERANCE
 
 
 def test_the_graph_of_padim_holds_the_imagenet_network() -> None:
@@ -124,9 +124,9 @@ def test_the_graph_of_ear_cuts_by_rarity_and_compares_features(mask: str, surrou
 def test_the_graph_of_ear_cuts_by_attention_and_leaves_no_hint(compare_by: str, sigma: float) -> None:
     changes = {"mask": "attention", "hint": "none", "smooth_sigma": sigma, "compare": compare_by}
     config = CONFIGS["ear"](**SMALL["ear"], **changes)
-    found = parity("ear", fitted_on("ear", config), config, samples(3, 99, 32))
+    result = parity("ear", fitted_on("ear", config), config, samples(3, 99, 32))
     # SSIM is a difference of nearly equal numbers where nothing varies
-    assert found.within(10 * TOLERANCE if compare_by == "ssim" else TOLERANCE)
+    assert result.within(10 * TOLERANCE if compare_by == "ssim" else TOLERANCE)
 
 
 def test_the_graph_of_intra_paints_some_windows_at_a_time() -> None:
@@ -147,9 +147,9 @@ def test_pca_of_a_single_image_has_no_components() -> None:
     assert fitted.info["components"] == 0
     images = samples(1, 2, 32)
     plane, score = graph_of("pca")(fitted, config, images, None).module(torch.from_numpy(images.images[:]))
-    wanted = next(detector("pca").score(fitted, images, config, "cpu"))
-    np.testing.assert_allclose(plane, wanted.anomaly_map, rtol=1e-3, atol=1e-5)
-    assert float(score) == pytest.approx(wanted.image_score, rel=1e-5)
+    expected = next(detector("pca").score(fitted, images, config, "cpu"))
+    np.testing.assert_allclose(plane, expected.anomaly_map, rtol=1e-3, atol=1e-5)
+    assert float(score) == pytest.approx(expected.image_score, rel=1e-5)
 
 
 class MaskAlone(ear.Mask):
@@ -174,17 +174,19 @@ def test_equal_saliencies_are_cut_in_the_detectors_order() -> None:
 @pytest.mark.parametrize("sigma", [0.0, 0.8, 3.0])
 def test_smoothing_is_scipys(mode: str, sigma: float) -> None:
     plane = np.random.default_rng(0).random((5, 9), np.float32)
-    found = parts.smooth((5, 9), sigma, mode)(torch.from_numpy(plane)).numpy()
-    np.testing.assert_allclose(found, gaussian_filter(plane.astype(np.float64), sigma, mode=mode), rtol=1e-5)
+    smoothed = parts.smooth((5, 9), sigma, mode)(torch.from_numpy(plane)).numpy()
+    np.testing.assert_allclose(smoothed, gaussian_filter(plane.astype(np.float64), sigma, mode=mode), rtol=1e-5)
 
 
-def test_what_surroundings_leave_is_the_detectors() -> None:
+def test_the_residual_is_the_detectors() -> None:
     generator = np.random.default_rng(0)
-    features, more = generator.random((20, 5, 9, 4), np.float32), generator.random((20, 5, 9, 2), np.float32)
+    features, extra = generator.random((20, 5, 9, 4), np.float32), generator.random((20, 5, 9, 2), np.float32)
     for distance in (0, 1, 4, 15):
-        prediction = surroundings.fit(features, distance, more)
-        found = parts.Left((5, 9), distance, prediction)(torch.from_numpy(features[0]), torch.from_numpy(more[0]))
-        np.testing.assert_allclose(found, surroundings.left(features[0], prediction, distance, more[0]), atol=1e-5)
+        prediction = surroundings.fit(features, distance, extra)
+        module = parts.Residual((5, 9), distance, prediction)
+        residual = module(torch.from_numpy(features[0]), torch.from_numpy(extra[0]))
+        expected = surroundings.residual(features[0], prediction, distance, extra[0])
+        np.testing.assert_allclose(residual, expected, atol=1e-5)
 
 
 def test_a_large_memory_is_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,37 +201,37 @@ def test_a_large_memory_is_searched_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     slow = np.sort(np.sqrt((scaled**2).sum(-1)), axis=1)  # (6, 23)
     for chunk, neighbours in ((100, 2), (5, 2), (5, 50)):
         monkeypatch.setattr(parts, "CHUNK", chunk)
-        found = parts.Nearest(memory, neighbours)(queries.view(2, 3, 4))
-        np.testing.assert_allclose(found.flatten(), slow[:, :neighbours].mean(1), rtol=1e-4)
+        distances = parts.Nearest(memory, neighbours)(queries.view(2, 3, 4))
+        np.testing.assert_allclose(distances.flatten(), slow[:, :neighbours].mean(1), rtol=1e-4)
 
 
 SIDES = {"a": 4, "b": 6}
 
 
 def outputs(generator: np.random.Generator, spread: float) -> dict[str, ScoreMap]:
-    """`b` is always the same: its calibration has a single knot."""
+    """`b` is always the same: its rank normalization has a single knot."""
     maps = {name: generator.normal(0, spread, (side, side)).astype(np.float32) for name, side in SIDES.items()}
     maps["b"] = np.ones_like(maps["b"])
     return {name: ScoreMap(plane, float(plane.max())) for name, plane in maps.items()}
 
 
 def test_the_graph_of_the_fusion_fuses_alike() -> None:
-    """On the images that calibrate it, where every value is a knot, and far outside."""
+    """On images that it is fitted to, where every value is a knot, and far outside."""
     generator = np.random.default_rng(0)
     validation = [outputs(generator, 1.0) for _ in range(30)]
     fitted = fusion.fit(
-        {name: np.array([one[name].image_score for one in validation]) for name in SIDES},
-        {name: [one[name].anomaly_map for one in validation] for name in SIDES},
+        {name: np.array([image[name].image_score for image in validation]) for name in SIDES},
+        {name: [image[name].anomaly_map for image in validation] for name in SIDES},
         map_pixels=4096,
     )
     images = [*validation[:3], *(outputs(generator, 4.0) for _ in range(3)), outputs(generator, 1e3)]
     run = runner(to_onnx(fused.graph(fitted, SIDES)), threads=1)
-    for one in images:
-        inputs: dict[str, NDArray[Any]] = {f"{name}_map": of.anomaly_map for name, of in one.items()}
-        inputs |= {f"{name}_score": np.array(of.image_score, np.float32) for name, of in one.items()}
-        found, wanted = run(inputs), fusion.fuse(fitted, one)
-        np.testing.assert_allclose(found.anomaly_map, wanted.anomaly_map, rtol=1e-5, atol=1e-5)
-        assert found.image_score == pytest.approx(wanted.image_score, rel=1e-5)
+    for image in images:
+        inputs: dict[str, NDArray[Any]] = {f"{name}_map": member.anomaly_map for name, member in image.items()}
+        inputs |= {f"{name}_score": np.array(member.image_score, np.float32) for name, member in image.items()}
+        fused_by_graph, expected = run(inputs), fusion.fuse(fitted, image)
+        np.testing.assert_allclose(fused_by_graph.anomaly_map, expected.anomaly_map, rtol=1e-5, atol=1e-5)
+        assert fused_by_graph.image_score == pytest.approx(expected.image_score, rel=1e-5)
 
 
 def pca_graph() -> ExportGraph:
@@ -246,7 +248,7 @@ def test_a_file_has_the_same_bytes_each_time_and_no_paths_in_it() -> None:
 def test_weights_beyond_one_file_are_refused() -> None:
     huge = nn.Module()
     huge.register_buffer("memory", torch.empty(10**9, device="meta"))
-    with pytest.raises(UserError, match=r"4\.0 GB.*2 at most"):
+    with pytest.raises(UserError, match=r"4\.0 GB.*2 GB at most"):
         to_onnx(ExportGraph(huge, ()))
 
 
@@ -261,11 +263,11 @@ def maps(*planes: Sequence[float]) -> list[ScoreMap]:
 
 
 def test_differences_are_shares_of_the_spread() -> None:
-    found = compare(maps([0, 2], [4, 10]), maps([0, 3], [4, 10]), threshold=5.0, tolerance=0.01)
-    assert (found.scores, found.maps, found.pixel) == pytest.approx((1 / 8, 0.05, 0.1))
-    assert (found.images, found.decisions) == (2, 0)
-    assert found.within(0.125)
-    assert not found.within(0.12)
+    result = compare(maps([0, 2], [4, 10]), maps([0, 3], [4, 10]), threshold=5.0, tolerance=0.01)
+    assert (result.scores, result.maps, result.pixel) == pytest.approx((1 / 8, 0.05, 0.1))
+    assert (result.images, result.decisions) == (2, 0)
+    assert result.within(0.125)
+    assert not result.within(0.12)
 
 
 def test_a_decision_counts_unless_the_score_lies_at_the_threshold() -> None:
@@ -283,3 +285,8 @@ def test_not_a_number_is_never_within() -> None:
 
 def test_every_detector_has_a_graph() -> None:
     assert all(callable(graph_of(name)) for name in CONFIGS)
+
+
+def test_a_detector_without_a_graph_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^detector mine has no ONNX graph: .*stages/onnx_graphs/mine\.py"):
+        graph_of("mine")

@@ -1,3 +1,5 @@
+"""Nearest-neighbour scores: the memory's sample, and distances against plain formulas."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.probe.neighbours import draw_memory, nearest_scores
+from stages.probe.neighbours import nearest_scores, sample_memory
 
 
 def test_scores_by_hand():
@@ -25,7 +27,7 @@ def test_scores_equal_loops():
 @given(images=st.integers(1, 7), count=st.integers(1, 60))
 def test_memory_takes_as_much_from_each_image_and_no_token_twice(images, count):
     tokens = np.arange(images * 6, dtype=np.float32).reshape(images, 2, 3, 1)
-    memory = draw_memory(tokens, count, 0)
+    memory = sample_memory(tokens, count, 0)
     assert len(np.unique(memory)) == len(memory) == min(count, images * 6)
     shares = np.bincount((memory[:, 0] // 6).astype(int), minlength=images)
     assert shares.max() - shares.min() <= 1
@@ -33,7 +35,7 @@ def test_memory_takes_as_much_from_each_image_and_no_token_twice(images, count):
 
 def test_the_seed_draws_the_memory():
     tokens = np.arange(60, dtype=np.float32).reshape(2, 5, 6, 1)
-    assert (draw_memory(tokens, 10, 0) == draw_memory(tokens, 10, 0)).all()
-    assert (draw_memory(tokens, 10, 0) != draw_memory(tokens, 10, 1)).any()
+    assert (sample_memory(tokens, 10, 0) == sample_memory(tokens, 10, 0)).all()
+    assert (sample_memory(tokens, 10, 0) != sample_memory(tokens, 10, 1)).any()
     with pytest.raises(ValueError, match="no images"):
-        draw_memory(tokens[:0], 10, 0)
+        sample_memory(tokens[:0], 10, 0)

@@ -1,4 +1,4 @@
-"""Probes of features: what they find, what they must not, and against plain formulas."""
+"""Classifiers on features: what they can learn, what they must not learn, and their scores against plain formulas."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def test_without_two_classes_or_groups_there_is_a_reason() -> None:
     features, labels, groups = labelled()
     assert knn_probe(features, np.zeros(120), groups).reason == "the labelled images are of one class"
     one = ["x" if bad else group for bad, group in zip(labels, groups, strict=True)]
-    found = linear_probe(features, labels, one)
-    assert found.auroc is None and found.reason == "the images of a class are all of one group"
+    result = linear_probe(features, labels, one)
+    assert result.auroc is None and result.reason == "the images of a class are all of one group"

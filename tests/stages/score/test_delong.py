@@ -21,23 +21,23 @@ OVARIAN = """
 def test_by_hand() -> None:
     # defects 3, 1 and good 2, 0 for A; B ranks all right
     labels = np.array([True, True, False, False])
-    found = delong(np.array([3.0, 1.0, 2.0, 0.0]), np.array([3.0, 2.0, 1.0, 0.0]), labels)
+    result = delong(np.array([3.0, 1.0, 2.0, 0.0]), np.array([3.0, 2.0, 1.0, 0.0]), labels)
     # A: components of the defects (1, 1/2), of the good ones (1/2, 1); B: all 1. Differences (0, 1/2) and (1/2, 0),
     # each of variance 1/8; so 1/8/2 + 1/8/2
-    assert (found.a, found.b) == (0.75, 1.0)
-    assert found.variance == pytest.approx(1 / 8)
-    assert found.z == pytest.approx(0.25 / (1 / 8) ** 0.5)
-    assert found.p == pytest.approx(0.4795001, abs=1e-6)  # 2 (1 - Phi(0.7071))
+    assert (result.a, result.b) == (0.75, 1.0)
+    assert result.variance == pytest.approx(1 / 8)
+    assert result.z == pytest.approx(0.25 / (1 / 8) ** 0.5)
+    assert result.p == pytest.approx(0.4795001, abs=1e-6)  # 2 (1 - Phi(0.7071))
 
 
 def test_published_values() -> None:
     """SAS/STAT 14.1 User's Guide, example 72.8: total protein - K-G score, both areas and the contrast."""
     table = np.array(OVARIAN.split(), dtype=float).reshape(-1, 4)
     assert len(table) == 43
-    found = delong(table[:, 2], -table[:, 1], table[:, 3] == 0)  # little protein and a high score go with outcome 0
-    assert found.variance is not None and found.z is not None
-    assert (found.a, found.b, found.variance**0.5) == pytest.approx((0.7258, 0.6478, 0.1046), abs=5e-5)
-    assert (found.z**2, found.p) == pytest.approx((0.5554, 0.4561), abs=5e-5)
+    result = delong(table[:, 2], -table[:, 1], table[:, 3] == 0)  # little protein and a high score go with outcome 0
+    assert result.variance is not None and result.z is not None
+    assert (result.a, result.b, result.variance**0.5) == pytest.approx((0.7258, 0.6478, 0.1046), abs=5e-5)
+    assert (result.z**2, result.p) == pytest.approx((0.5554, 0.4561), abs=5e-5)
 
 
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(2, 30), st.integers(0, 2**32 - 1))
@@ -45,20 +45,20 @@ def test_agrees_with_every_pair_counted(bad: int, good: int, distinct: int, seed
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(bad + good) < bad)
     a, b = rng.integers(0, distinct, (2, bad + good)) / 7  # few values: many ties
-    found = delong(a, b, labels)
-    assert found.variance is not None
-    if found.variance < 1e-12:
+    result = delong(a, b, labels)
+    assert result.variance is not None
+    if result.variance < 1e-12:
         return
     expected = reference.delong(a.tolist(), b.tolist(), labels.tolist())
-    assert (found.a, found.b, found.variance, found.p) == pytest.approx(expected, abs=1e-6)
+    assert (result.a, result.b, result.variance, result.p) == pytest.approx(expected, abs=1e-6)
 
 
 def test_agrees_on_many_images() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(400) < 0.6
     a, b = rng.normal(size=(2, 400)) + labels
-    found = delong(a, b, labels)
-    assert (found.a, found.b, found.variance, found.p) == pytest.approx(
+    result = delong(a, b, labels)
+    assert (result.a, result.b, result.variance, result.p) == pytest.approx(
         reference.delong(a.tolist(), b.tolist(), labels.tolist()), abs=1e-6
     )
 
@@ -66,8 +66,8 @@ def test_agrees_on_many_images() -> None:
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 2**32 - 1))
 def test_the_same_ranks_are_no_difference(bad: int, good: int, seed: int) -> None:
     scores = np.random.default_rng(seed).integers(0, 5, bad + good).astype(float)
-    found = delong(scores, 2 * scores + 1, np.arange(bad + good) < bad)
-    assert (found.variance, found.z, found.p) == (0.0, 0.0, 1.0)
+    result = delong(scores, 2 * scores + 1, np.arange(bad + good) < bad)
+    assert (result.variance, result.z, result.p) == (0.0, 0.0, 1.0)
 
 
 def test_nothing_is_claimed_without_variance() -> None:

@@ -40,20 +40,25 @@ def nulls(value: dict[str, Any]) -> set[str]:
 
 
 def test_values_by_hand() -> None:
-    found = run()
-    assert found["image_auroc"] == pytest.approx(11 / 12, abs=1e-6)
-    assert found["f1_max"] == pytest.approx(6 / 7, abs=1e-6)  # from 2.5 on: 3 defects, 1 good
-    assert found["f1_max_threshold"] == 2.5
-    assert found["fpr_at_95tpr"] == 0.25
-    assert found["threshold"] == pytest.approx(np.linspace(0, 2.9, 39)[37])  # 38th of 39
-    assert found["overkill_bound"] == pytest.approx(0.05)
-    assert found["escape_rate"] == pytest.approx(1 / 3, abs=1e-6)
-    assert found["overkill_rate"] == 0.25
-    assert found["escape_rate_ci"][0] < 1 / 3 < found["escape_rate_ci"][1]
-    assert (found["n_test_normal"], found["n_test_defect"], found["n_validation"], found["n_masks"]) == (4, 3, 39, 0)
-    assert set(found["per_type"]) == {"crack", "hole", "unnamed"}
-    assert found["per_type"]["crack"]["image_auroc"] == 0.75
-    assert (found["per_type"]["crack"]["escape_rate"], found["per_type"]["hole"]["escape_rate"]) == (1.0, 0.0)
+    values = run()
+    assert values["image_auroc"] == pytest.approx(11 / 12, abs=1e-6)
+    assert values["f1_max"] == pytest.approx(6 / 7, abs=1e-6)  # from 2.5 on: 3 defects, 1 good
+    assert values["f1_max_threshold"] == 2.5
+    assert values["fpr_at_95tpr"] == 0.25
+    assert values["threshold"] == pytest.approx(np.linspace(0, 2.9, 39)[37])  # 38th of 39
+    assert values["overkill_bound"] == pytest.approx(0.05)
+    assert values["escape_rate"] == pytest.approx(1 / 3, abs=1e-6)
+    assert values["overkill_rate"] == 0.25
+    assert values["escape_rate_ci"][0] < 1 / 3 < values["escape_rate_ci"][1]
+    assert (values["n_test_normal"], values["n_test_defect"], values["n_validation"], values["n_masks"]) == (
+        4,
+        3,
+        39,
+        0,
+    )
+    assert set(values["per_type"]) == {"crack", "hole", "unnamed"}
+    assert values["per_type"]["crack"]["image_auroc"] == 0.75
+    assert (values["per_type"]["crack"]["escape_rate"], values["per_type"]["hole"]["escape_rate"]) == (1.0, 0.0)
 
 
 def test_every_null_has_a_reason_and_the_other_way_round() -> None:
@@ -67,12 +72,12 @@ def test_every_null_has_a_reason_and_the_other_way_round() -> None:
         run(scores=[1.0, 2.0], labels=[0, 1], defect_types=[None, "a"]),
         run(scores=[], labels=[], defect_types=[], validation_scores=[]),
     ]
-    for found in cases:
-        assert nulls(found) == set(found["reasons"])
-        for one in found["per_type"].values():
-            assert nulls(one) == set(one["reasons"])
-        text = json.dumps(found, allow_nan=False)
-        assert json.loads(text) == found
+    for values in cases:
+        assert nulls(values) == set(values["reasons"])
+        for own in values["per_type"].values():
+            assert nulls(own) == set(own["reasons"])
+        text = json.dumps(values, allow_nan=False)
+        assert json.loads(text) == values
     assert cases[4]["image_auroc"] is None
     assert cases[4]["overkill_rate"] == 0.25
     assert cases[4]["reasons"]["escape_rate"] == "no defect images in the test split"
@@ -81,19 +86,19 @@ def test_every_null_has_a_reason_and_the_other_way_round() -> None:
 
 
 def test_few_validation_images_are_named() -> None:
-    found = run(validation_scores=[1.0])
-    assert found["threshold"] == 1
-    assert found["overkill_bound"] == 0.5
-    assert "19 are needed" in found["threshold_note"]
+    values = run(validation_scores=[1.0])
+    assert values["threshold"] == 1
+    assert values["overkill_bound"] == 0.5
+    assert "19 are needed" in values["threshold_note"]
 
 
 def test_pixel_metrics_use_the_images_whose_truth_is_known() -> None:
-    found = with_masks()
-    assert found["n_masks"] == 1
-    assert 0.5 < found["pixel_auroc"] <= 1
-    assert 0 < found["aupro"] <= 1
-    assert "aupro" not in found["reasons"]
-    assert with_masks(last=np.zeros((20, 20), bool)) == found  # an empty mask of a defect says nothing, like none
+    values = with_masks()
+    assert values["n_masks"] == 1
+    assert 0.5 < values["pixel_auroc"] <= 1
+    assert 0 < values["aupro"] <= 1
+    assert "aupro" not in values["reasons"]
+    assert with_masks(last=np.zeros((20, 20), bool)) == values  # an empty mask of a defect says nothing, like none
 
 
 def test_maps_are_read_once_and_one_at_a_time() -> None:
@@ -152,6 +157,6 @@ def test_the_interval_narrows_with_more_images() -> None:
     widths = []
     for count in (20, 500):
         scores = np.concatenate([generator.normal(size=count), generator.normal(1, 1, count)])
-        found = run(scores=scores, labels=[0] * count + [1] * count, defect_types=[""] * 2 * count)
-        widths.append(found["image_auroc_ci"][1] - found["image_auroc_ci"][0])
+        values = run(scores=scores, labels=[0] * count + [1] * count, defect_types=[""] * 2 * count)
+        widths.append(values["image_auroc_ci"][1] - values["image_auroc_ci"][0])
     assert widths[1] < widths[0] / 3

@@ -15,7 +15,7 @@ STATISTICS = {"auroc": metrics.auroc, "aupr": metrics.average_precision}
 def plain_loop(scores: np.ndarray, labels: np.ndarray, resamples: int, seed: int) -> list[tuple[float, float]]:
     """The same resamples, image lists written out, each scored by the slow reference."""
     draws = [np.random.default_rng([seed, kind]) for kind in (1, 0)]
-    found = []
+    results = []
     for _ in range(resamples):
         bad, good = (
             own[draw.integers(0, len(own), size=len(own))]
@@ -23,8 +23,8 @@ def plain_loop(scores: np.ndarray, labels: np.ndarray, resamples: int, seed: int
         )
         both = np.concatenate([bad, good])
         truth = np.arange(len(both)) < len(bad)
-        found.append((reference.auroc(both, truth), average_precision_score(truth, both)))
-    return found
+        results.append((reference.auroc(both, truth), average_precision_score(truth, both)))
+    return results
 
 
 @settings(max_examples=20, deadline=None)
@@ -33,8 +33,8 @@ def test_equals_a_plain_loop_over_the_same_resamples(seed: int, bad: int, good: 
     generator = np.random.default_rng(seed)
     scores = generator.integers(0, levels, bad + good).astype(float)
     labels = generator.permutation(np.arange(bad + good) < bad)
-    found = intervals.bootstrap(scores, labels, STATISTICS, 15, seed)
-    assert np.allclose(np.column_stack([found["auroc"], found["aupr"]]), plain_loop(scores, labels, 15, seed))
+    samples = intervals.bootstrap(scores, labels, STATISTICS, 15, seed)
+    assert np.allclose(np.column_stack([samples["auroc"], samples["aupr"]]), plain_loop(scores, labels, 15, seed))
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,9 +48,9 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_resamples_are_paired_and_depend_on_the_seed() -> None:
     generator = np.random.default_rng(0)
     labels, scores = np.arange(60) < 30, generator.normal(size=60)
-    one, moved = (intervals.bootstrap(s, labels, STATISTICS, 40, 1)["auroc"] for s in (scores, np.exp(scores)))
-    assert one.tolist() == moved.tolist()
-    assert one.tolist() != intervals.bootstrap(scores, labels, STATISTICS, 40, 2)["auroc"].tolist()
+    plain, moved = (intervals.bootstrap(s, labels, STATISTICS, 40, 1)["auroc"] for s in (scores, np.exp(scores)))
+    assert plain.tolist() == moved.tolist()
+    assert plain.tolist() != intervals.bootstrap(scores, labels, STATISTICS, 40, 2)["auroc"].tolist()
 
 
 def test_the_interval_is_about_as_wide_as_theory_says() -> None:

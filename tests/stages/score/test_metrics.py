@@ -60,8 +60,8 @@ def test_no_monotone_map_of_the_scores_changes_a_figure(sample: Sample, scale: f
 @given(samples())
 def test_swapping_the_classes_turns_auroc_around(sample: Sample) -> None:
     scores, labels = sample
-    one, other = metrics.curve(scores, labels), metrics.curve(scores, ~labels)
-    assert metrics.auroc(one.tp, one.fp) == pytest.approx(1 - metrics.auroc(other.tp, other.fp))
+    curve, swapped = metrics.curve(scores, labels), metrics.curve(scores, ~labels)
+    assert metrics.auroc(curve.tp, curve.fp) == pytest.approx(1 - metrics.auroc(swapped.tp, swapped.fp))
 
 
 @given(samples())

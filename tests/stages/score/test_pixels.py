@@ -11,8 +11,8 @@ from tests.reference import score_metrics as reference
 
 def counted(maps: list[np.ndarray], masks: list[np.ndarray | None]) -> pixels.PixelCounts:
     counts = pixels.PixelCounts.empty(len(maps[0]))
-    for one, mask in zip(maps, masks, strict=True):
-        counts.add(one, mask)
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        counts.add(anomaly_map, mask)
     return counts
 
 
@@ -48,10 +48,10 @@ def test_regions_weigh_the_same_by_hand() -> None:
     """A found region of one pixel and a missed one of four: overlap 1/2 from FPR 0 on, then 1 at the end."""
     mask = np.zeros((8, 8), bool)
     mask[0, 0] = mask[4:6, 4:6] = True
-    found = np.zeros((8, 8), np.float32)
-    found[0, 0] = 2
-    found[4:6, 4:6] = -1
-    counts = counted([found], [mask])
+    anomaly_map = np.zeros((8, 8), np.float32)
+    anomaly_map[0, 0] = 2
+    anomaly_map[4:6, 4:6] = -1
+    counts = counted([anomaly_map], [mask])
     assert counts.regions == 2
     assert counts.aupro(0.3) == pytest.approx(0.5)
     assert counts.auroc() == pytest.approx(1 / 5)
@@ -91,7 +91,7 @@ def test_masks_shrink_to_at_least_half_but_keep_thin_scratches() -> None:
     mask = np.zeros((64, 64), bool)
     mask[:34, :32] = True  # whole cells of 8 px, and a row of a quarter of a cell
     mask[:, 60] = True  # a scratch of 1 px: an eighth of its cell
-    small = pixels.resized_mask(mask, 8)
+    small = pixels.resize_mask(mask, 8)
     assert small[:4, :4].all()
     assert not small[4:, :4].any()
     assert small[:, 7].all()

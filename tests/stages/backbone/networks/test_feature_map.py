@@ -56,8 +56,8 @@ def test_the_stack_of_a_network_of_timm_is_that_of_our_own(weights: Path) -> Non
     image = textures(1, 3)
     pixels = (to_pixels(image) - 127) / 128 * 127.5 + 127.5  # so that both networks read the same numbers
     with torch.inference_mode():
-        found = network.stack(pixels)[0].numpy()
-    np.testing.assert_allclose(found, cnn_stack(image[0], 16, zeros=False)[0], atol=2e-3, rtol=1e-3)
+        result = network.stack(pixels)[0].numpy()
+    np.testing.assert_allclose(result, cnn_stack(image[0], 16, zeros=False)[0], atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -159,5 +159,5 @@ def test_distillation_says_that_there_is_nothing_to_learn_with(weights: Path) ->
 
 
 def test_images_that_do_not_fit_are_told(weights: Path) -> None:
-    with pytest.raises(UserError, match="at least one normal training image"):
+    with pytest.raises(UserError, match="at least one good training image"):
         build(config(f"cnn:{LITE}", weights), textures(0, 0), textures(0, 0), 0, Session())

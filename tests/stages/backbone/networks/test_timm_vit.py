@@ -141,10 +141,10 @@ def test_a_position_embedding_of_another_side_is_resampled(name: str, factor: fl
     trained["pos_embed"] = torch.randn_like(trained["pos_embed"])
     save_file({n: v.contiguous() for n, v in trained.items()}, tmp_path / "a.safetensors")
     side = int(8 * factor)
-    found: Any = pretrained(config(tmp_path / "a.safetensors", name, side * patch))
+    result: Any = pretrained(config(tmp_path / "a.safetensors", name, side * patch))
     kept = int(name == TINY)  # the others' embedding has no prefix
-    before, after = trained["pos_embed"][0], found.vit.pos_embed.detach()[0]
-    assert found.grid == (side, side) and after.shape[0] == kept + side * side
+    before, after = trained["pos_embed"][0], result.vit.pos_embed.detach()[0]
+    assert result.grid == (side, side) and after.shape[0] == kept + side * side
     assert torch.equal(after[:kept], before[:kept])
     for channel in (0, 5):
         picture = Image.fromarray(before[kept:, channel].reshape(8, 8).numpy(), mode="F")
@@ -176,7 +176,9 @@ def test_a_download_that_fails_names_them_too(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(timm_models, "_cached", lambda settings: None)
     monkeypatch.setattr(timm_models, "_check_reachable", lambda *_: None)
     monkeypatch.setattr(timm_models._builder, "load_state_dict_from_hf", no_network)
-    with pytest.raises(UserError, match=r"cannot be had \(no network\).*backbone\.checkpoint .*backbone\.model to `hy"):
+    with pytest.raises(
+        UserError, match=r"cannot be loaded \(no network\).*backbone\.checkpoint .*backbone\.model to `hy"
+    ):
         build(config(None), textures(1, 0), textures(1, 0), 0, Session())
     assert timm_models._builder.load_pretrained.__module__ == "timm.models._builder"  # given back
 
@@ -190,7 +192,7 @@ def test_what_the_hub_keeps_on_disk_needs_no_network(checkpoint: Path, monkeypat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "timm:vit_tiny_patch99"}, "timm has no model `vit_tiny_patch99`; near are vit_"),
+        ({"model": "timm:vit_tiny_patch99"}, "timm has no model `vit_tiny_patch99`; similar names are vit_"),
         ({"image_side": 72}, "72 is not a multiple of the patch size 16"),
         ({"model": "timm:vit_small_patch14_dinov2"}, "64 is not a multiple of the patch size 14"),
         ({"block": 7}, r"backbone\.block: 7 is beyond the 6 blocks of `test_vit`"),

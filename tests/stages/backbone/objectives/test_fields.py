@@ -100,7 +100,7 @@ def test_in_half_precision_the_loss_is_nearly_the_same(objective: str) -> None:
     """The path of a GPU, taken on the CPU with bfloat16."""
     config = tiny("plain", objective)
     kind, network = OBJECTIVES[objective], network_of(config)
-    pool = kind.drawing(network, config)(textures(4, 0), 8, 0)
+    pool = kind.pool_sampler(network, config)(textures(4, 0), 8, 0)
     torch.manual_seed(0)
     task = kind(network, pool, config)
     batch = task.batch(pool, torch.arange(2), torch.Generator().manual_seed(0))

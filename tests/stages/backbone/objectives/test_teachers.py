@@ -45,10 +45,10 @@ def test_a_lite_teacher_gives_the_last_stage_of_timms_own(name: str, channels: i
     weights = lite0._renamed(timm.create_model(f"tf_efficientnet_{name}"), name)
     whole.load_state_dict({k: v for k, v in weights.items() if k in whole.state_dict()}, strict=False)
     with torch.no_grad():
-        found = teacher_for(tiny("plain", "distill", teacher=name))(crop)
+        result = teacher_for(tiny("plain", "distill", teacher=name))(crop)
         expected = whole((crop - 127) / 128)[0]
-    assert found.shape == (1, channels, 2, 2)
-    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
+    assert result.shape == (1, channels, 2, 2)
+    torch.testing.assert_close(result, expected, atol=2e-4, rtol=1e-3)
 
 
 def test_another_order_of_the_same_shapes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +77,9 @@ def test_a_timm_teacher_from_a_file_gives_that_networks_features(resnet: tuple[P
     mean, spread = (255 * np.array(network.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
     with torch.no_grad():
         expected = network.forward_features(((crop - mean) / spread).float())
-        found = teacher(crop)
-    assert found.shape == (1, 512, 2, 2)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+        result = teacher(crop)
+    assert result.shape == (1, 512, 2, 2)
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("model", ["hybrid", "plain"])
@@ -89,19 +89,19 @@ def test_the_teacher_changes_the_weights(model: str, resnet: tuple[Path, Any]) -
         {"teacher": "lite2"},
         {"teacher": "timm:resnet10t", "teacher_checkpoint": str(resnet[0])},
     ]
-    found = [
+    result = [
         build(tiny(model, "distill", crops=4, batch=2, steps=1, **one), textures(2, 0), textures(1, 1), 0, Session())
         for one in teachers
     ]
-    assert len({one.info["digest"] for one in found}) == 3
+    assert len({one.info["digest"] for one in result}) == 3
     if model == "hybrid":
-        assert len({one.arrays["standardise.mean"].tobytes() for one in found}) == 1  # its own CNN stays Lite0
+        assert len({one.arrays["standardise.mean"].tobytes() for one in result}) == 1  # its own CNN stays Lite0
 
 
 @pytest.mark.parametrize(
     ("teacher", "message"),
     [
-        ("timm:resnet18x", r"backbone.teacher: timm has no model `resnet18x`; near are .*resnet18"),
+        ("timm:resnet18x", r"backbone.teacher: timm has no model `resnet18x`; similar names are .*resnet18"),
         (
             "timm:vit_tiny_patch16_224",
             r"backbone.teacher: `vit_tiny_patch16_224` of timm gives features \(1, 17, 192\)",

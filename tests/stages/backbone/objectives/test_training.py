@@ -100,6 +100,6 @@ def test_the_weights_are_the_teachers_of_the_last_step(objective: str, monkeypat
 
     monkeypatch.setattr(OBJECTIVES[objective], "finish", watched)
     monkeypatch.setattr(pretrain, "STEPS_PER_EPOCH", 2)
-    found = trained("plain", objective, steps=5)
-    assert kept["done"] == 5 and found.metrics["best_epoch"] == 2
-    assert found.arrays["trunk.class_token"].tolist() == kept["token"].tolist() != kept["student"].tolist()
+    result = trained("plain", objective, steps=5)
+    assert kept["done"] == 5 and result.metrics["best_epoch"] == 2
+    assert result.arrays["trunk.class_token"].tolist() == kept["token"].tolist() != kept["student"].tolist()

@@ -1,3 +1,5 @@
+"""The batched fit equals the fit of each image alone; failures stay with their image."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -22,32 +24,32 @@ def together(truths, config, **options):
     return solve_together(tokens, coords, tokens.shape[2:4], config, names, "cpu", **options)
 
 
-def arrays(found: Decomposition):
-    terms = (found.terms.schur, found.terms.right, found.terms.response) if found.terms else ()
-    return [found.F.values, found.G, found.residual, *terms]
+def arrays(results: Decomposition):
+    terms = (results.terms.schur, results.terms.right, results.terms.response) if results.terms else ()
+    return [results.F.values, results.G, results.residual, *terms]
 
 
-def assert_alike(found, expected, bound=1e-5, bound_r2=1e-3):
-    assert isinstance(found, Decomposition)
-    assert len(arrays(found)) == len(arrays(expected))
-    for one, other in zip(arrays(found), arrays(expected), strict=True):
+def assert_alike(results, expected, bound=1e-5, bound_r2=1e-3):
+    assert isinstance(results, Decomposition)
+    assert len(arrays(results)) == len(arrays(expected))
+    for one, other in zip(arrays(results), arrays(expected), strict=True):
         assert one.shape == other.shape and one.dtype == other.dtype == np.float32
         assert np.linalg.norm(one - other) <= bound * np.linalg.norm(other) + 1e-6
-    assert found.diagnostics.keys() == expected.diagnostics.keys()
-    assert found.diagnostics["smoothness"] == expected.diagnostics["smoothness"]
-    candidates = zip(found.diagnostics["candidates_r2"], expected.diagnostics["candidates_r2"], strict=True)
+    assert results.diagnostics.keys() == expected.diagnostics.keys()
+    assert results.diagnostics["smoothness"] == expected.diagnostics["smoothness"]
+    candidates = zip(results.diagnostics["candidates_r2"], expected.diagnostics["candidates_r2"], strict=True)
     for one, other in candidates:  # a candidate that fails entirely may have an R^2 far below 0
         assert one == pytest.approx(other, abs=bound_r2, rel=5 * bound_r2)
-    assert found.diagnostics["held_out_r2"] == pytest.approx(expected.diagnostics["held_out_r2"], abs=bound_r2)
-    assert found.diagnostics["outlier_share"] == pytest.approx(expected.diagnostics["outlier_share"])
+    assert results.diagnostics["held_out_r2"] == pytest.approx(expected.diagnostics["held_out_r2"], abs=bound_r2)
+    assert results.diagnostics["outlier_share"] == pytest.approx(expected.diagnostics["outlier_share"])
 
 
 def assert_equals_one_by_one(truths, config, **bounds):
-    found = together(truths, config)
-    assert len(found) == len(truths)
-    for one, truth in zip(found, truths, strict=True):
+    results = together(truths, config)
+    assert len(results) == len(truths)
+    for one, truth in zip(results, truths, strict=True):
         assert_alike(one, solve(truth.tokens, truth.coords, truth.tokens.shape[1:3], config), **bounds)
-    return found
+    return results
 
 
 @pytest.mark.parametrize(
@@ -68,10 +70,10 @@ def test_it_equals_the_solver_for_one_image(grid, options):
     mirrored = truths[0].coords[:, 0, 0, 1] > truths[0].coords[:, 0, -1, 1]
     assert 0 < mirrored.sum() < 12
     config = DenoiseConfig(views=12, shared_artifact=True, **options)
-    found = assert_equals_one_by_one(truths, config)
+    results = assert_equals_one_by_one(truths, config)
     if not options:
-        assert len({one.diagnostics["smoothness"] for one in found}) > 1  # images of a group choose each their own
-        assert all(one.diagnostics["outlier_share"] > 0.02 for one in found)
+        assert len({one.diagnostics["smoothness"] for one in results}) > 1  # images of a group choose each their own
+        assert all(one.diagnostics["outlier_share"] > 0.02 for one in results)
 
 
 @settings(max_examples=15, deadline=None)
@@ -101,13 +103,13 @@ def test_work_in_small_chunks_and_groups_gives_the_same(monkeypatch):
     config = DenoiseConfig(views=12)
     whole = together(truths, config)
     sizes = []
-    group = batched._Group.of.__func__
+    group = batched._Group.from_tokens.__func__
 
     def counted(cls, tokens, *rest):
         sizes.append(len(tokens))
         return group(cls, tokens, *rest)
 
-    monkeypatch.setattr(batched._Group, "of", classmethod(counted))
+    monkeypatch.setattr(batched._Group, "from_tokens", classmethod(counted))
     image = batched._image_bytes((12, 6, 6, 8), (6, 6), config, 8)
     for one, other in zip(together(truths, config, memory_bytes=2 * image), whole, strict=True):
         assert_alike(one, other, 1e-7, 1e-9)
@@ -146,14 +148,14 @@ def test_bad_images_come_back_as_the_errors_of_the_solver_and_spoil_no_other():
     truths[0].tokens[3, 2, 1, 0] = np.nan
     truths[2].coords[:] = 0.3  # every token at one place
     config = DenoiseConfig(views=8, smoothness=(1e-6, 0.1))
-    found = together(truths, config)
+    results = together(truths, config)
     for number in (0, 2):
         with pytest.raises(UserError) as expected:
             solve(truths[number].tokens, truths[number].coords, (6, 6), config, f"image {number}")
-        assert isinstance(found[number], UserError)
-        assert str(found[number]) == str(expected.value)
+        assert isinstance(results[number], UserError)
+        assert str(results[number]) == str(expected.value)
     for number in (1, 3):
-        assert_alike(found[number], solve(truths[number].tokens, truths[number].coords, (6, 6), config))
+        assert_alike(results[number], solve(truths[number].tokens, truths[number].coords, (6, 6), config))
 
 
 @pytest.mark.parametrize("call", range(10))  # two a fit: the first, two candidates, two passes
@@ -168,10 +170,10 @@ def test_a_failure_at_any_fit_is_the_error_of_its_image_alone(monkeypatch, call)
         return lower, failed | torch.tensor([len(calls) == call + 1, False])
 
     monkeypatch.setattr(batched_equations, "_cholesky", once)
-    found = together(truths, config)
+    results = together(truths, config)
     assert len(calls) == 10
-    assert isinstance(found[0], UserError)
-    assert_alike(found[1], expected, 1e-7, 1e-9)
+    assert isinstance(results[0], UserError)
+    assert_alike(results[1], expected, 1e-7, 1e-9)
 
 
 def test_a_matrix_without_factor_gets_the_unit_matrix_and_leaves_the_others():
@@ -199,26 +201,28 @@ def test_the_matrix_equals_its_sum_over_tokens(nodes):
 def test_too_few_views_are_the_error_of_every_image():
     truths = [synthetic(views=4, seed=seed) for seed in range(2)]
     tokens, coords = np.stack([t.tokens[:2] for t in truths]), np.stack([t.coords[:2] for t in truths])
-    found = solve_together(tokens, coords, (6, 6), DenoiseConfig(views=4), ["a", "b"], "cpu")
-    assert [str(one)[:45] for one in found] == [f"{n}: 2 views with 1 held out leave 1 to fit, at" for n in "ab"]
+    results = solve_together(tokens, coords, (6, 6), DenoiseConfig(views=4), ["a", "b"], "cpu")
+    assert [str(result)[:45] for result in results] == [
+        f"{n}: 2 views with 1 held out leave 1 to fit, at" for n in "ab"
+    ]
 
 
 def test_constant_tokens_give_no_score_and_the_middle_candidate():
     truths = [synthetic(views=8, noise=0.3, seed=seed) for seed in range(2)]
     truths[0].tokens[:] = 3.0
-    found = together(truths, DenoiseConfig(views=8, smoothness=(0.01, 5.0, 1.0)))
-    assert found[0].diagnostics["candidates_r2"] == [None] * 3 and found[0].diagnostics["held_out_r2"] is None
-    assert found[0].diagnostics["smoothness"] == 5.0
-    assert found[1].diagnostics["held_out_r2"] > 0
-    assert np.abs(found[0].F.values - 3).max() < 1e-5
+    results = together(truths, DenoiseConfig(views=8, smoothness=(0.01, 5.0, 1.0)))
+    assert results[0].diagnostics["candidates_r2"] == [None] * 3 and results[0].diagnostics["held_out_r2"] is None
+    assert results[0].diagnostics["smoothness"] == 5.0
+    assert results[1].diagnostics["held_out_r2"] > 0
+    assert np.abs(results[0].F.values - 3).max() < 1e-5
 
 
 def test_the_greatest_of_equal_candidates_is_chosen():
     scores = torch.tensor([[0.5, 0.7, 0.7], [0.7, 0.7, 0.5], [0.1, 0.2, 0.3]])
     varies = torch.tensor([True, True, False])
     values = torch.tensor([10.0, 0.1, 1.0])
-    assert batched._best(values, scores, varies, 1).tolist() == [2, 0, 1]
-    assert batched._best(values, scores[:, :0], varies, 1).tolist() == [1, 1, 1]
+    assert batched._best_candidates(values, scores, varies, 1).tolist() == [2, 0, 1]
+    assert batched._best_candidates(values, scores[:, :0], varies, 1).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("count", [4, 5])

@@ -1,3 +1,5 @@
+"""DVT step 1 on images: the artifact is removed, faults stay with their image, parameters are checked."""
+
 from __future__ import annotations
 
 import subprocess
@@ -10,7 +12,6 @@ from pydantic import ValidationError
 from stages.backbone.networks.interface import Features
 from stages.denoise.config import DenoiseConfig, DenoiserConfig, heads_for
 from stages.denoise.per_image.denoise import Denoised, chosen_images, denoise_images
-from stages.probe.leakage import positional_leakage
 from stages.types import UserError
 from tests.stages.denoise.synthetic import PatchMeans, picture
 
@@ -18,25 +19,28 @@ DIGEST = "0123456789abcdef"
 
 
 def denoise_image(image, backbone, config, seed=0, digest=DIGEST) -> Denoised:
-    """One image, its error raised."""
-    (found,) = denoise_images([image], [digest], backbone, config, seed)
-    if isinstance(found, UserError):
-        raise found
-    return found
+    """Denoise one image; its error is raised."""
+    (result,) = denoise_images([image], [digest], backbone, config, seed)
+    if isinstance(result, UserError):
+        raise result
+    return result
 
 
 def test_artifact_of_a_backbone_is_found_and_taken_off():
     backbone = PatchMeans()
     clean = PatchMeans(strength=0)
     image = picture(64)
-    found = denoise_image(image, backbone, DenoiseConfig(views=24, artifact_ridge=0))
+    result = denoise_image(image, backbone, DenoiseConfig(views=24, artifact_ridge=0))
     truth = denoise_image(image, clean, DenoiseConfig(views=24)).raw
-    assert np.linalg.norm(found.artifact - backbone.artifact) < 0.1 * np.linalg.norm(backbone.artifact)
+    assert np.linalg.norm(result.artifact - backbone.artifact) < 0.1 * np.linalg.norm(backbone.artifact)
     # the rest is bending energy at the corners, which few crops show
-    assert np.linalg.norm(found.clean - truth) < 0.4 * np.linalg.norm(found.raw - truth)
-    assert found.raw.shape == found.clean.shape == found.artifact.shape == (8, 8, 6) and found.residual.shape == (8, 8)
-    assert np.allclose(np.linalg.norm(found.raw - found.clean - found.artifact, axis=-1), found.residual, atol=1e-4)
-    assert found.diagnostics["held_out_r2"] > 0.95
+    assert np.linalg.norm(result.clean - truth) < 0.4 * np.linalg.norm(result.raw - truth)
+    assert result.raw.shape == result.clean.shape == result.artifact.shape == (8, 8, 6) and result.residual.shape == (
+        8,
+        8,
+    )
+    assert np.allclose(np.linalg.norm(result.raw - result.clean - result.artifact, axis=-1), result.residual, atol=1e-4)
+    assert result.diagnostics["held_out_r2"] > 0.95
 
 
 def test_raw_tokens_are_those_of_the_image_itself():
@@ -83,28 +87,28 @@ def test_faulty_images_are_refused_by_name_and_value():
 def test_a_bad_image_does_not_stop_the_others_nor_change_them():
     config, backbone = DenoiseConfig(views=6), PatchMeans()
     images = [picture(32), np.full((32, 32, 3), 7, np.uint8), picture(5), picture(48)]
-    found = denoise_images(images, ["a", "b", "c", "d"], backbone, config, 0)
-    assert [isinstance(one, UserError) for one in found] == [False, True, True, False]
-    assert "image b: every pixel is 7" in str(found[1]) and "image c: 5 x 5 pixels" in str(found[2])
+    results = denoise_images(images, ["a", "b", "c", "d"], backbone, config, 0)
+    assert [isinstance(result, UserError) for result in results] == [False, True, True, False]
+    assert "image b: every pixel is 7" in str(results[1]) and "image c: 5 x 5 pixels" in str(results[2])
     alone = denoise_image(images[3], backbone, config, digest="d")
-    assert found[3].clean.tobytes() == alone.clean.tobytes()
+    assert results[3].clean.tobytes() == alone.clean.tobytes()
 
 
 def test_what_decides_one_image_leaves_out_the_number_of_images_and_the_other_solver():
-    base = DenoiseConfig().of_one_image()
-    assert DenoiseConfig(images=9, probe_images=5, neural_field={"steps": 50}).of_one_image() == base
-    assert DenoiseConfig(shared_artifact=True).of_one_image() != base
-    neural = DenoiseConfig(solver="neural_field").of_one_image()
-    assert DenoiseConfig(solver="neural_field", passes=9, smoothness=(3.0,)).of_one_image() == neural != base
-    assert DenoiseConfig(solver="neural_field", neural_field={"steps": 50}).of_one_image() != neural
+    base = DenoiseConfig().parameters_of_one_image()
+    assert DenoiseConfig(images=9, probe_images=5, neural_field={"steps": 50}).parameters_of_one_image() == base
+    assert DenoiseConfig(shared_artifact=True).parameters_of_one_image() != base
+    neural = DenoiseConfig(solver="neural_field").parameters_of_one_image()
+    assert DenoiseConfig(solver="neural_field", passes=9, smoothness=(3.0,)).parameters_of_one_image() == neural != base
+    assert DenoiseConfig(solver="neural_field", neural_field={"steps": 50}).parameters_of_one_image() != neural
     with pytest.raises(ValidationError, match="shared_artifact needs solver: least_squares"):
         DenoiseConfig(solver="neural_field", shared_artifact=True)
 
 
 def test_a_grid_that_is_not_square_and_an_image_of_another_shape():
     backbone = PatchMeans(side=32, grid=(8, 4))
-    found = denoise_image(picture(64)[:48], backbone, DenoiseConfig(views=12))
-    assert found.clean.shape == (8, 4, 6) and np.isfinite(found.clean).all()
+    result = denoise_image(picture(64)[:48], backbone, DenoiseConfig(views=12))
+    assert result.clean.shape == (8, 4, 6) and np.isfinite(result.clean).all()
 
 
 def test_chosen_images_are_stable_when_more_come():
@@ -115,40 +119,6 @@ def test_chosen_images_are_stable_when_more_come():
     more = ids + [f"{i:064x}" for i in range(1000, 1010)]
     assert len({more[i] for i in chosen_images(more, 20, 0)} - {ids[i] for i in chosen}) <= 6
     assert chosen_images(ids[:5], 20, 0) == [0, 1, 2, 3, 4]
-
-
-def test_leakage_of_positions_and_of_noise():
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal((40, 6, 5, 3))
-    y, x = np.meshgrid(np.arange(6.0), np.arange(5.0), indexing="ij")
-    placed = noise.copy()
-    placed[..., 0] = 3 * y + 7  # the row exactly, the column not at all
-    found = positional_leakage(placed[:20], placed[20:], ridge=1e-9)
-    assert found.row == pytest.approx(1, abs=1e-6) and abs(found.column) < 0.05
-    assert found.mean == pytest.approx((found.row + found.column) / 2)
-    assert positional_leakage(noise[:20], noise[20:]).mean < 0.02
-    placed[..., 1] = noise[..., 1] + x - 2
-    assert 0.3 < positional_leakage(placed[:20], placed[20:]).column < 0.9
-
-
-def test_leakage_equals_least_squares_with_the_penalty_as_extra_rows():
-    rng = np.random.default_rng(1)
-    tokens = rng.standard_normal((10, 4, 5, 6)) + rng.standard_normal((4, 5, 6))
-    y, x = np.meshgrid(np.arange(4.0), np.arange(5.0), indexing="ij")
-    target = np.tile(np.stack([y.ravel(), x.ravel()], 1), (5, 1))
-    train, test = tokens[:5].reshape(-1, 6), tokens[5:].reshape(-1, 6)
-    train, test = (train - train.mean(0)) / train.std(0), (test - train.mean(0)) / train.std(0)
-    rows = np.concatenate([train, np.sqrt(0.1 * 100) * np.eye(6)])
-    weights = np.linalg.lstsq(rows, np.concatenate([target - target.mean(0), np.zeros((6, 2))]))[0]
-    prediction = test @ weights + target.mean(0)
-    scores = 1 - ((target - prediction) ** 2).sum(0) / ((target - target.mean(0)) ** 2).sum(0)
-    found = positional_leakage(tokens[:5], tokens[5:], ridge=0.1)
-    assert [found.row, found.column] == pytest.approx(scores, abs=1e-9)
-
-
-def test_leakage_needs_images_of_one_shape():
-    with pytest.raises(ValueError, match="cannot compare"):
-        positional_leakage(np.zeros((0, 2, 2, 3)), np.zeros((1, 2, 2, 3)))
 
 
 def test_configuration_refuses_what_cannot_be():

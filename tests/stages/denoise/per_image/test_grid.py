@@ -1,3 +1,5 @@
+"""Bilinear interpolation, bending energy, and the banded factorisation against dense matrices."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -43,19 +45,19 @@ def test_block_factor_solves_like_a_dense_solver(nodes):
     rng = np.random.default_rng(1)
     energy = bending_energy(nodes)
     dense = energy.toarray() + np.eye(nodes[0] * nodes[1])
-    layout = Layout.of(nodes)
+    layout = Layout.for_nodes(nodes)
     rows, columns = np.nonzero(dense)
     band = layout.assemble(layout.places(rows, columns), dense[rows, columns])
     layout.pad_diagonal(band)
     right = np.zeros((layout.padded, 3))
     right[: layout.unknowns] = rng.standard_normal((layout.unknowns, 3))
     factor = factorise(band)
-    found = layout.strip(factor.backward(factor.forward(layout.blocked(right))))
-    assert np.allclose(found, np.linalg.solve(dense, right[: layout.unknowns]), atol=1e-10)
+    result = layout.strip(factor.backward(factor.forward(layout.blocked(right))))
+    assert np.allclose(result, np.linalg.solve(dense, right[: layout.unknowns]), atol=1e-10)
 
 
 def test_an_indefinite_matrix_is_refused():
-    layout = Layout.of((4, 4))
+    layout = Layout.for_nodes((4, 4))
     diagonal = np.arange(16)
     band = layout.assemble(layout.places(diagonal, diagonal), -np.ones(16))
     layout.pad_diagonal(band)

@@ -1,3 +1,5 @@
+"""The least-squares fit against dense solutions, and the choice of lambda."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,8 +16,8 @@ from tests.reference import denoise_dense
 from tests.stages.denoise.synthetic import synthetic
 
 
-def relative(found, true):
-    return np.linalg.norm(found - true) / np.linalg.norm(true)
+def relative(result, true):
+    return np.linalg.norm(result - true) / np.linalg.norm(true)
 
 
 @pytest.mark.parametrize(
@@ -26,12 +28,12 @@ def test_banded_solver_equals_the_dense_reference(grid, r, ridge):
     config = DenoiseConfig(
         views=9, nodes_per_patch=r, smoothness=(0.05,), held_out=0, artifact_ridge=ridge, robust_constant=3, passes=3
     )
-    found = solve(truth.tokens, truth.coords, grid, config)
+    result = solve(truth.tokens, truth.coords, grid, config)
     nodes = node_grid(grid, r)
     content, artifact, residual = denoise_dense.solve(truth.tokens, truth.coords, nodes, 0.05, ridge, 3, 3)
-    assert relative(found.F.values, content) < 1e-6
-    assert relative(found.G, artifact) < 1e-6
-    assert relative(found.residual, residual) < 1e-6
+    assert relative(result.F.values, content) < 1e-6
+    assert relative(result.G, artifact) < 1e-6
+    assert relative(result.residual, residual) < 1e-6
 
 
 @settings(max_examples=20, deadline=None)
@@ -45,13 +47,13 @@ def test_banded_solver_equals_the_dense_reference(grid, r, ridge):
 def test_one_pass_equals_the_dense_reference_on_any_grid(height, width, r, smoothness, seed):
     truth = synthetic(grid=(height, width), channels=2, views=6, noise=0.5, seed=seed)
     config = DenoiseConfig(views=6, nodes_per_patch=r, smoothness=(smoothness,), held_out=0, passes=1)
-    found = solve(truth.tokens, truth.coords, (height, width), config)
+    result = solve(truth.tokens, truth.coords, (height, width), config)
     content, artifact, _ = denoise_dense.fit(
         truth.tokens, truth.coords, node_grid((height, width), r), smoothness, 1.0, np.ones(truth.tokens.shape[:3])
     )
-    assert np.abs(found.F.values - content).max() < 1e-6
-    assert np.abs(found.G - artifact).max() < 1e-6
-    assert np.abs(found.G.mean((0, 1))).max() < 1e-6
+    assert np.abs(result.F.values - content).max() < 1e-6
+    assert np.abs(result.G - artifact).max() < 1e-6
+    assert np.abs(result.G.mean((0, 1))).max() < 1e-6
 
 
 def test_single_precision_agrees_with_double():
@@ -68,12 +70,12 @@ def test_known_content_and_artifact_are_recovered_under_noise_and_outliers():
     whose corners hardly a crop shows (measured: 1.2 and 2.5 times)."""
     views, noise = 48, 0.1
     truth = synthetic(grid=(8, 8), channels=16, views=views, noise=noise, outliers=0.02, waves=1.0)
-    found = solve(truth.tokens, truth.coords, (8, 8), DenoiseConfig(views=views, artifact_ridge=0))
+    result = solve(truth.tokens, truth.coords, (8, 8), DenoiseConfig(views=views, artifact_ridge=0))
     share = noise / np.sqrt(views) / 0.7
-    assert relative(found.G, truth.artifact) < 2 * share
-    assert relative(found.F(truth.coords[0]), truth.content[0]) < 3 * share
-    assert found.residual[truth.outlier].min() > found.residual[~truth.outlier].max()
-    assert found.diagnostics["outlier_share"] == pytest.approx(truth.outlier.mean())
+    assert relative(result.G, truth.artifact) < 2 * share
+    assert relative(result.F(truth.coords[0]), truth.content[0]) < 3 * share
+    assert result.residual[truth.outlier].min() > result.residual[~truth.outlier].max()
+    assert result.diagnostics["outlier_share"] == pytest.approx(truth.outlier.mean())
 
 
 def test_noiseless_tokens_are_recovered_better_with_more_nodes():
@@ -119,8 +121,8 @@ def test_robust_constant_and_passes_decide_how_outliers_count():
     truth = synthetic(views=24, noise=0.1, outliers=0.05)
 
     def error(**options):
-        found = solve(truth.tokens, truth.coords, (6, 6), DenoiseConfig(views=24, **options))
-        return relative(found.F(truth.coords[0]), truth.content[0])
+        result = solve(truth.tokens, truth.coords, (6, 6), DenoiseConfig(views=24, **options))
+        return relative(result.F(truth.coords[0]), truth.content[0])
 
     assert error(passes=1) > 3 * error(passes=3)
     assert error(robust_constant=1e5) > 3 * error(robust_constant=6)
@@ -140,16 +142,16 @@ def test_lambda_is_the_candidate_that_predicts_held_out_views_best_by_the_dense_
     truth = synthetic(grid=(4, 4), channels=4, views=10, noise=0.6)
     candidates = (1e-3, 0.1, 10.0, 1000.0)
     config = DenoiseConfig(views=10, smoothness=candidates, held_out=0.3, passes=1)
-    found = solve(truth.tokens, truth.coords, (4, 4), config)
+    result = solve(truth.tokens, truth.coords, (4, 4), config)
     weights = np.ones(truth.tokens.shape[:3])
     scores = [
         denoise_dense.held_out_r2(truth.tokens, truth.coords, (9, 9), value, 1.0, weights, held=3)
         for value in candidates
     ]
-    assert found.diagnostics["candidates_r2"] == pytest.approx(scores, abs=1e-3)
-    assert found.diagnostics["smoothness"] == candidates[int(np.argmax(scores))] == 0.1  # not where the search starts
+    assert result.diagnostics["candidates_r2"] == pytest.approx(scores, abs=1e-3)
+    assert result.diagnostics["smoothness"] == candidates[int(np.argmax(scores))] == 0.1  # not where the search starts
     content, _, _ = denoise_dense.fit(truth.tokens, truth.coords, (9, 9), 0.1, 1.0, weights)
-    assert relative(found.F.values, content) < 1e-6  # the final fit is with the chosen one, on all views
+    assert relative(result.F.values, content) < 1e-6  # the final fit is with the chosen one, on all views
 
 
 def test_noisier_tokens_choose_a_smoother_field_and_held_out_share_counts():
@@ -170,13 +172,13 @@ def test_noisier_tokens_choose_a_smoother_field_and_held_out_share_counts():
 def test_many_channels_choose_like_all_of_them():
     """Above 32 channels lambda is chosen on mixtures; their R^2 is near that of all channels."""
     truth = synthetic(grid=(5, 5), channels=80, views=12, noise=0.5)
-    found = solve(
+    result = solve(
         truth.tokens, truth.coords, (5, 5), DenoiseConfig(views=12, smoothness=(0.1,), held_out=0.25, passes=1)
     )
     exact = denoise_dense.held_out_r2(
         truth.tokens, truth.coords, (11, 11), 0.1, 1.0, np.ones(truth.tokens.shape[:3]), held=3
     )
-    assert found.diagnostics["held_out_r2"] == pytest.approx(exact, abs=0.05)
+    assert result.diagnostics["held_out_r2"] == pytest.approx(exact, abs=0.05)
 
 
 def test_same_arguments_same_bytes_and_inputs_untouched():
@@ -190,17 +192,17 @@ def test_same_arguments_same_bytes_and_inputs_untouched():
 def test_constant_tokens_give_themselves_and_no_artifact():
     truth = synthetic(views=8)
     tokens = np.full_like(truth.tokens, 3.0, dtype=np.float32)
-    found = solve(tokens, truth.coords, (6, 6), DenoiseConfig(views=8))
-    assert np.abs(found.F(patch_centres((6, 6))) - 3).max() < 1e-4 and np.abs(found.G).max() < 1e-4
-    assert found.diagnostics["held_out_r2"] is None
+    result = solve(tokens, truth.coords, (6, 6), DenoiseConfig(views=8))
+    assert np.abs(result.F(patch_centres((6, 6))) - 3).max() < 1e-4 and np.abs(result.G).max() < 1e-4
+    assert result.diagnostics["held_out_r2"] is None
 
 
 def test_pure_artifact_is_all_artifact():
     truth = synthetic(views=12)
     tokens = np.broadcast_to(truth.artifact + 5.0, truth.tokens.shape).copy()
-    found = solve(tokens, truth.coords, (6, 6), DenoiseConfig(views=12, artifact_ridge=0))
-    assert np.abs(found.G - truth.artifact).max() < 1e-4
-    assert np.abs(found.F(truth.coords) - 5.0).max() < 1e-4
+    result = solve(tokens, truth.coords, (6, 6), DenoiseConfig(views=12, artifact_ridge=0))
+    assert np.abs(result.G - truth.artifact).max() < 1e-4
+    assert np.abs(result.F(truth.coords) - 5.0).max() < 1e-4
 
 
 def test_nan_tokens_are_refused_with_image_count_and_view():

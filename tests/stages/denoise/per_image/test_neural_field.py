@@ -1,3 +1,5 @@
+"""The paper's optimisation: its parts against plain formulas, and its fit against least squares."""
+
 from __future__ import annotations
 
 import math
@@ -28,8 +30,8 @@ def configured(views, held_out=0.0, **fields):
     )
 
 
-def relative(found, true):
-    return np.linalg.norm(found - true) / np.linalg.norm(true)
+def relative(result, true):
+    return np.linalg.norm(result - true) / np.linalg.norm(true)
 
 
 def same(first, second, coords):
@@ -57,7 +59,7 @@ def slow_interpolation(levels, table, coords):
 @pytest.mark.parametrize("table_log2", [16, 5])
 def test_interpolation_equals_the_slow_loop_with_and_without_hash(table_log2):
     config = NeuralFieldConfig(levels=3, level_features=2, coarsest=0.5, finest=2, table_log2=table_log2)
-    levels = Levels.of((4, 3), config)
+    levels = Levels.for_grid((4, 3), config)
     assert levels.nodes == ((3, 3), (5, 4), (9, 7))  # 0.5, 1 and 2 cells a patch; half a cell rounds to even
     assert levels.rows() == [9, 20, 63 if table_log2 == 16 else 32]
     network = FieldNetwork(levels, torch.zeros(5), config)
@@ -72,14 +74,14 @@ def test_interpolation_equals_the_slow_loop_with_and_without_hash(table_log2):
 def test_only_levels_above_the_table_are_hashed():
     fields = {"levels": 2, "coarsest": 1.0, "finest": 2.0}
     coords = np.random.default_rng(0).random((200, 2))
-    plain, _ = Levels.of((4, 4), NeuralFieldConfig(table_log2=16, **fields)).corners(coords)
-    mixed, _ = Levels.of((4, 4), NeuralFieldConfig(table_log2=5, **fields)).corners(coords)
+    plain, _ = Levels.for_grid((4, 4), NeuralFieldConfig(table_log2=16, **fields)).corners(coords)
+    mixed, _ = Levels.for_grid((4, 4), NeuralFieldConfig(table_log2=5, **fields)).corners(coords)
     assert (plain[:, 0] == mixed[:, 0]).all()  # 25 nodes, 32 rows
     assert (plain[:, 1] != mixed[:, 1]).any() and mixed[:, 1].min() >= 25 and mixed[:, 1].max() < 25 + 32
 
 
 def test_a_single_level_is_the_finest():
-    assert Levels.of((4, 6), NeuralFieldConfig(levels=1, coarsest=0.5, finest=2)).nodes == ((9, 13),)
+    assert Levels.for_grid((4, 6), NeuralFieldConfig(levels=1, coarsest=0.5, finest=2)).nodes == ((9, 13),)
 
 
 def test_learning_rate_by_hand():
@@ -89,17 +91,17 @@ def test_learning_rate_by_hand():
 
 
 def test_distance_is_squared_error_and_cosine():
-    found, target = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
-    squared, cosine = F.mse_loss(found, target), 1 - F.cosine_similarity(found, target, dim=-1).mean()
-    assert float(distance(found, target, 0.0)) == pytest.approx(float(squared))
-    assert float(distance(found, target, 2.0)) == pytest.approx(float(squared + 2 * cosine))
+    result, target = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
+    squared, cosine = F.mse_loss(result, target), 1 - F.cosine_similarity(result, target, dim=-1).mean()
+    assert float(distance(result, target, 0.0)) == pytest.approx(float(squared))
+    assert float(distance(result, target, 2.0)) == pytest.approx(float(squared + 2 * cosine))
     assert math.isfinite(float(distance(torch.zeros(2, 5), torch.zeros(2, 5), 1.0)))
 
 
 def test_loss_with_the_residual_network_by_hand_and_who_learns_from_what():
     """F and G learn from the distance to y - r alone, r from 0.1 |r - (y - F - G)|^2 + 0.02 |r| alone."""
     generator = torch.Generator().manual_seed(0)
-    model = Model(Levels.of((2, 2), NeuralFieldConfig(levels=1)), 4, torch.ones(6), NeuralFieldConfig(levels=1))
+    model = Model(Levels.for_grid((2, 2), NeuralFieldConfig(levels=1)), 4, torch.ones(6), NeuralFieldConfig(levels=1))
     index, weight = torch.arange(3 * 4).view(3, 1, 4), torch.rand(3, 1, 4, generator=generator)
     target, position = torch.randn(3, 6, generator=generator), torch.tensor([0, 3, 3])
     content, residual = model.field(index, weight), model.residual(target)
@@ -109,9 +111,9 @@ def test_loss_with_the_residual_network_by_hand_and_who_learns_from_what():
     kept, learner = [*model.field.parameters(), model.artifact], list(model.residual.parameters())
     loss = model.loss((target, index, weight, position), 0.7, True)
     assert float(loss) == pytest.approx(float(to_field + to_residual))
-    found = torch.autograd.grad(loss, kept + learner)
+    result = torch.autograd.grad(loss, kept + learner)
     expected = [*torch.autograd.grad(to_field, kept), *torch.autograd.grad(to_residual, learner)]
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, expected, strict=True))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(result, expected, strict=True))
     first = model.loss((target, index, weight, position), 0.7, False)
     assert float(first) == pytest.approx(float(distance(split, target, 0.7)))
 
@@ -119,12 +121,12 @@ def test_loss_with_the_residual_network_by_hand_and_who_learns_from_what():
 def test_artifact_is_frozen_when_the_residual_network_comes_in():
     """So what the second part alone depends on changes F and not G."""
     truth = synthetic(views=6, grid=(4, 4), channels=8, noise=0.1)
-    found, other = (
+    result, other = (
         solve(truth.tokens, truth.coords, (4, 4), configured(6, residual_hidden=share, **SHORT), "image", seed=0)
         for share in (0.25, 0.5)
     )
-    assert found.G.tobytes() == other.G.tobytes()
-    assert found.F(truth.coords).tobytes() != other.F(truth.coords).tobytes()
+    assert result.G.tobytes() == other.G.tobytes()
+    assert result.F(truth.coords).tobytes() != other.F(truth.coords).tobytes()
 
 
 def test_agrees_with_least_squares_on_noiseless_tokens():
@@ -136,10 +138,10 @@ def test_agrees_with_least_squares_on_noiseless_tokens():
     network = {"steps": 1000, "batch": 512, "hidden": 4.0, "finest": 1.0}
     for share, content, artifact in ((1.0, 0.035, 0.006), (0.5, 0.06, 0.07)):
         config = configured(40, artifact_steps=share, **network)
-        found = solve(truth.tokens, truth.coords, (6, 6), config, "image", seed=0)
-        assert relative(found.F(centres), straight.F(centres)) < content
-        assert relative(found.G, straight.G) < artifact
-        assert np.abs(found.G.mean((0, 1))).max() < 1e-6
+        result = solve(truth.tokens, truth.coords, (6, 6), config, "image", seed=0)
+        assert relative(result.F(centres), straight.F(centres)) < content
+        assert relative(result.G, straight.G) < artifact
+        assert np.abs(result.G.mean((0, 1))).max() < 1e-6
 
 
 def test_residual_network_takes_up_high_norm_tokens():
@@ -150,13 +152,13 @@ def test_residual_network_takes_up_high_norm_tokens():
     high = rng.random(truth.tokens.shape[:3]) < 0.05
     direction = rng.standard_normal(8)
     truth.tokens[high] = 17 * direction / np.linalg.norm(direction) + 0.3 * rng.standard_normal((high.sum(), 8))
-    errors, found = [], None
+    errors, result = [], None
     for share in (1.0, 0.5):
         config = configured(40, steps=600, batch=512, hidden=4.0, artifact_steps=share)
-        found = solve(truth.tokens, truth.coords, (6, 6), config, "image", seed=0)
-        errors.append(relative(found.F(truth.coords), truth.content))
+        result = solve(truth.tokens, truth.coords, (6, 6), config, "image", seed=0)
+        errors.append(relative(result.F(truth.coords), truth.content))
     assert errors[1] < 0.6 * errors[0], errors
-    assert found.residual[high].min() > np.quantile(found.residual[~high], 0.99)
+    assert result.residual[high].min() > np.quantile(result.residual[~high], 0.99)
 
 
 def test_constant_of_the_artifact_goes_to_the_content():
@@ -164,12 +166,12 @@ def test_constant_of_the_artifact_goes_to_the_content():
     truth = synthetic(views=12, grid=(4, 4), channels=4)
     tokens = np.broadcast_to(truth.artifact + 5.0, truth.tokens.shape).astype(np.float32)
     config = configured(12, steps=400, batch=256, artifact_steps=1, learning_rate=0.03)
-    found = solve(tokens, truth.coords, (4, 4), config, "image", seed=0)
-    assert np.abs(found.G.mean((0, 1))).max() < 1e-6
-    assert relative(found.F(truth.coords), 5.0 * np.ones(tokens.shape)) < 0.05
-    assert relative(found.G, truth.artifact) < 0.1
-    residual = np.linalg.norm(tokens - found.F(truth.coords) - found.G, axis=-1)
-    assert found.residual == pytest.approx(residual, rel=1e-4)
+    result = solve(tokens, truth.coords, (4, 4), config, "image", seed=0)
+    assert np.abs(result.G.mean((0, 1))).max() < 1e-6
+    assert relative(result.F(truth.coords), 5.0 * np.ones(tokens.shape)) < 0.05
+    assert relative(result.G, truth.artifact) < 0.1
+    residual = np.linalg.norm(tokens - result.F(truth.coords) - result.G, axis=-1)
+    assert result.residual == pytest.approx(residual, rel=1e-4)
 
 
 def test_units_of_the_tokens_do_not_matter():
@@ -229,22 +231,22 @@ def test_every_field_counts():
     base = solve(truth.tokens, truth.coords, (4, 4), configured(6, **SHORT), "image", seed=0)
     for name, value in CHANGES.items():
         config = configured(6, **{**SHORT, name: value})
-        found = solve(truth.tokens, truth.coords, (4, 4), config, "image", seed=0)
-        assert np.abs(found.F(truth.coords) - base.F(truth.coords)).max() > 1e-6, name
+        result = solve(truth.tokens, truth.coords, (4, 4), config, "image", seed=0)
+        assert np.abs(result.F(truth.coords) - base.F(truth.coords)).max() > 1e-6, name
 
 
 def test_held_out_views_measure_and_are_not_fitted():
     truth = synthetic(views=10, grid=(4, 4), channels=4, noise=0.1)
     config = configured(10, held_out=0.3, **SHORT)
-    found = solve(truth.tokens, truth.coords, (4, 4), config, "image", seed=0)
+    result = solve(truth.tokens, truth.coords, (4, 4), config, "image", seed=0)
     changed = truth.tokens.copy()
     changed[-3:] = np.random.default_rng(1).standard_normal(changed[-3:].shape)
     other = solve(changed, truth.coords, (4, 4), config, "image", seed=0)
-    assert same(found, other, truth.coords)
-    assert found.diagnostics["held_out_r2"] != other.diagnostics["held_out_r2"]
-    assert found.residual.shape == (10, 4, 4)
+    assert same(result, other, truth.coords)
+    assert result.diagnostics["held_out_r2"] != other.diagnostics["held_out_r2"]
+    assert result.residual.shape == (10, 4, 4)
     everything = solve(truth.tokens, truth.coords, (4, 4), configured(10, **SHORT), "image", seed=0)
-    assert everything.diagnostics["held_out_r2"] is None and not same(found, everything, truth.coords)
+    assert everything.diagnostics["held_out_r2"] is None and not same(result, everything, truth.coords)
 
 
 def test_held_out_r2_by_hand():

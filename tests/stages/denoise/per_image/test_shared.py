@@ -1,3 +1,5 @@
+"""The shared artifact against one large least-squares problem, and shrinking toward it."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -9,7 +11,7 @@ from stages.denoise.config import DenoiseConfig
 from stages.denoise.per_image.decomposition import Terms
 from stages.denoise.per_image.grid import node_grid
 from stages.denoise.per_image.least_squares import solve
-from stages.denoise.per_image.shared import SharedArtifact, drawn_to
+from stages.denoise.per_image.shared import SharedArtifact, shrink_toward
 from stages.denoise.per_image.views import patch_centres
 from stages.types import UserError
 from tests.reference import denoise_dense
@@ -21,8 +23,8 @@ ONE = DenoiseConfig(
 )
 
 
-def relative(found, true):
-    return np.linalg.norm(found - true) / np.linalg.norm(true)
+def relative(result, true):
+    return np.linalg.norm(result - true) / np.linalg.norm(true)
 
 
 def dense_joint(images, nodes, smoothness, ridge, weights, prior=0.0):
@@ -77,17 +79,17 @@ def shared_of(terms):
     return shared
 
 
-def centres_of(found, grid):
-    return found.F(patch_centres(grid))
+def centres_of(result, grid):
+    return result.F(patch_centres(grid))
 
 
 def test_terms_come_only_when_asked_for_and_change_no_byte_of_the_rest():
     truth = synthetic(grid=GRID, channels=3, views=7, noise=0.3)
     without = solve(truth.tokens, truth.coords, GRID, ONE.model_copy(update={"shared_artifact": False}))
-    found = solve(truth.tokens, truth.coords, GRID, ONE)
-    assert without.terms is None and found.terms is not None
-    assert found.F.values.tobytes() == without.F.values.tobytes() and found.G.tobytes() == without.G.tobytes()
-    assert found.diagnostics == without.diagnostics
+    result = solve(truth.tokens, truth.coords, GRID, ONE)
+    assert without.terms is None and result.terms is not None
+    assert result.F.values.tobytes() == without.F.values.tobytes() and result.G.tobytes() == without.G.tobytes()
+    assert result.diagnostics == without.diagnostics
 
 
 def test_terms_are_the_schur_complement_of_the_last_pass_without_ridge_and_gauge():
@@ -110,9 +112,9 @@ def test_terms_are_the_schur_complement_of_the_last_pass_without_ridge_and_gauge
 @pytest.mark.parametrize("ridge", [0.0, 0.7, 20.0])
 def test_the_drawn_fit_equals_the_dense_one_with_the_prior(ridge):
     truth = synthetic(grid=GRID, channels=3, views=7, noise=0.3, outliers=0.05)
-    found = solve(truth.tokens, truth.coords, GRID, ONE)
+    result = solve(truth.tokens, truth.coords, GRID, ONE)
     prior = one_artifact()
-    clean, artifact = drawn_to(centres_of(found, GRID), found.G, found.terms, prior.reshape(12, 3), ridge)
+    clean, artifact = shrink_toward(centres_of(result, GRID), result.G, result.terms, prior.reshape(12, 3), ridge)
     nodes = node_grid(GRID, 2)
     weights = dense_weights(truth, nodes, ONE)
     fields, true = dense_joint([truth], nodes, SMOOTHNESS, ridge, [weights], prior.reshape(12, 3))
@@ -145,7 +147,7 @@ def test_images_with_few_views_have_together_the_artifact_that_none_has_alone():
     prior = shared_of([fit.terms for fit in fits]).estimate(0.01)
     alone = [relative(fit.G, true) for fit in fits]
     assert relative(prior.reshape(true.shape), true) < 2e-3 < 0.01 < min(alone)
-    drawn = [drawn_to(centres_of(fit, (6, 6)), fit.G, fit.terms, prior, 100) for fit in fits]
+    drawn = [shrink_toward(centres_of(fit, (6, 6)), fit.G, fit.terms, prior, 100) for fit in fits]
     assert max(relative(artifact, true) for _, artifact in drawn) < 0.2 * min(alone)
     before = [relative(centres_of(f, (6, 6)), i.content[0]) for f, i in zip(fits, images, strict=True)]
     after = [relative(clean, i.content[0]) for (clean, _), i in zip(drawn, images, strict=True)]
@@ -154,16 +156,16 @@ def test_images_with_few_views_have_together_the_artifact_that_none_has_alone():
 
 def test_ridge_goes_from_the_own_fit_to_the_prior():
     truth = synthetic(grid=GRID, channels=3, views=7, noise=0.3)
-    found = solve(truth.tokens, truth.coords, GRID, ONE)
-    clean, prior = centres_of(found, GRID), one_artifact().reshape(12, 3)
+    result = solve(truth.tokens, truth.coords, GRID, ONE)
+    clean, prior = centres_of(result, GRID), one_artifact().reshape(12, 3)
     own = solve(truth.tokens, truth.coords, GRID, ONE.model_copy(update={"artifact_ridge": 0.0, "passes": 1}))
     once = solve(truth.tokens, truth.coords, GRID, ONE.model_copy(update={"passes": 1}))
-    free, artifact = drawn_to(centres_of(once, GRID), once.G, once.terms, prior, 1e-9)
+    free, artifact = shrink_toward(centres_of(once, GRID), once.G, once.terms, prior, 1e-9)
     assert relative(artifact, own.G) < 1e-5 and relative(free, centres_of(own, GRID)) < 1e-5
-    _, artifact = drawn_to(clean, found.G, found.terms, prior, 1e9)
+    _, artifact = shrink_toward(clean, result.G, result.terms, prior, 1e9)
     assert relative(artifact, prior.reshape(*GRID, 3)) < 1e-6
-    same, artifact = drawn_to(clean, found.G, found.terms, np.zeros((12, 3)), RIDGE)  # the prior that it had
-    assert relative(artifact, found.G) < 1e-6 and relative(same, clean) < 1e-6
+    same, artifact = shrink_toward(clean, result.G, result.terms, np.zeros((12, 3)), RIDGE)  # the prior that it had
+    assert relative(artifact, result.G) < 1e-6 and relative(same, clean) < 1e-6
 
 
 def test_the_order_of_images_matters_to_rounding_alone():
@@ -185,7 +187,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"\(5, 5\) and \(5, 5\) do not fit the sums \(4, 4\)"):
         shared_of([small, large])
     with pytest.raises(ValueError, match="do not belong together"):
-        drawn_to(np.zeros((2, 2, 4)), np.zeros((2, 2, 4)), large, np.zeros((4, 4)), 1.0)
+        shrink_toward(np.zeros((2, 2, 4)), np.zeros((2, 2, 4)), large, np.zeros((4, 4)), 1.0)
     undetermined = Terms(np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32), small.response)
     with pytest.raises(UserError, match=r"artifact_ridge 0 leaves the artifact of 4 positions undetermined"):
         shared_of([undetermined]).estimate(0.0)

@@ -1,3 +1,5 @@
+"""Views: true patch centres, mirrored views, and crops within the image."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The detector as a whole: same bytes, whatever the batch; resume; every parameter; what it says when it cannot."""
+"""The detector as a whole: same bytes for any batch; resuming; every parameter; error messages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
-from stages.detectors.ear import detector
+from stages.detectors.ear import fitting, scoring
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.detector import fit, needs, score
 from stages.detectors.ear.unet import UNet
 from stages.detectors.interface import CompareConfig
-from stages.detectors.shared.comparison import Comparison, Painted
+from stages.detectors.shared.comparison import Comparison, Restored
 from stages.training import Session
 from stages.types import Fitted, Samples, ScoreMap, UserError
 from tests.stages.detectors.ear.tiny import DEFECT, config, samples
@@ -31,8 +30,8 @@ def fitted() -> Fitted:
     return fit(TRAIN, VALIDATION, config(), 0, Session())
 
 
-def _scored(fitted: Fitted, of: Samples, **changes: Any) -> list[ScoreMap]:
-    return list(score(fitted, of, config(**changes), "cpu"))
+def _scored(fitted: Fitted, test: Samples, **changes: Any) -> list[ScoreMap]:
+    return list(score(fitted, test, config(**changes), "cpu"))
 
 
 def _same(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
@@ -77,11 +76,11 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(fitted: Fitted, tmp_p
 def test_an_image_scores_the_same_alone_in_any_order_and_any_batch(
     fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = samples(5, 2)
-    whole = _scored(fitted, of)
-    monkeypatch.setattr(detector, "BATCH", 2)
-    turned = _scored(fitted, of.take([4, 3, 2, 1, 0]))[::-1]
-    alone = [_scored(fitted, of.take([i]))[0] for i in range(5)]
+    test = samples(5, 2)
+    whole = _scored(fitted, test)
+    monkeypatch.setattr(scoring, "BATCH", 2)
+    turned = _scored(fitted, test.take([4, 3, 2, 1, 0]))[::-1]
+    alone = [_scored(fitted, test.take([i]))[0] for i in range(5)]
     for a, b, c in zip(whole, turned, alone, strict=True):
         assert _same_score(a, b)
         assert _same_score(a, c)
@@ -130,21 +129,21 @@ def test_scores_follow_from_the_map_and_names_are_the_same_for_each_image(fitted
 
 
 def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fitted) -> None:
-    of = samples(3, 5)
-    pixels, other = _scored(fitted, of), _scored(fitted, of, compare="ssim")
+    small = samples(3, 5)
+    pixels, other = _scored(fitted, small), _scored(fitted, small, compare="ssim")
     for a, b in zip(pixels, other, strict=True):
         assert (a.image_score, b.image_score) == (a.extras["msgms"], a.extras["ssim"])
         assert b.extras["score_rarity_raw"] == b.image_score
         assert not np.array_equal(a.anomaly_map, b.anomaly_map)
     setup = {"compare": "features", "compare_side": 64, "surroundings": 1}
-    # images of which each pixel is four by four: reduced, they are what the network was trained on
-    large = (replace(one, images=one.images[:].repeat(4, 1).repeat(4, 2)) for one in (TRAIN, VALIDATION, of))
-    train, validation, test = (replace(one, imagenet=extract) for one in large)
+    # images with each pixel repeated four by four: reduced, they are the images that the network was trained on
+    large = (replace(part, images=part.images[:].repeat(4, 1).repeat(4, 2)) for part in (TRAIN, VALIDATION, small))
+    train, validation, test = (replace(part, imagenet=extract) for part in large)
     featured = fit(train, validation, config(**setup), 0, Session())
     scored = _scored(featured, test, **setup)
     comparison = Comparison(featured.arrays, extract, config(**setup))
     restorations, cuts = (np.stack([s.pictures[name] for s in scored]) for name in ("restoration", "mask"))
-    planes = comparison.maps(Painted(test.images[:], restorations, cuts))
+    planes = comparison.maps(Restored(test.images[:], restorations, cuts))
     for a, b, plane in zip(pixels, scored, planes, strict=True):
         assert np.array_equal(b.anomaly_map, plane)
         assert b.image_score == plane.max() == b.extras["max"]
@@ -155,21 +154,10 @@ def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fi
         _scored(featured, replace(test, imagenet=None), **setup)
 
 
-def test_standardised_map_by_hand() -> None:
-    spread = np.array([[3.0, 4.0]], dtype=np.float32)  # variances 9 and 16, mean 12.5
-    plane = detector._standardised(
-        np.array([[6.0, 8.0]], dtype=np.float32),
-        np.array([[1.0, 2.0]], dtype=np.float32),
-        spread,
-        config(spread_floor=2.0, smooth_sigma=0.0),
-    )
-    np.testing.assert_allclose(plane, [[5 / np.sqrt(34), 6 / np.sqrt(41)]], rtol=1e-6)
-
-
 def test_the_deployed_score_does_not_depend_on_the_comparison(fitted: Fitted) -> None:
     alone = fit(TRAIN, VALIDATION, config(compare_masks=False), 0, Session())
-    of = samples(3, 2)
-    for a, b in zip(_scored(fitted, of), _scored(alone, of, compare_masks=False), strict=True):
+    test = samples(3, 2)
+    for a, b in zip(_scored(fitted, test), _scored(alone, test, compare_masks=False), strict=True):
         assert np.array_equal(a.anomaly_map, b.anomaly_map)
         assert set(b.extras) == {"ssim", "msgms", "score_rarity_raw", "max", "mean"}
         assert set(b.pictures) == {"mask", "mask_rarity_raw", "restoration"}
@@ -204,17 +192,17 @@ def test_without_class_attention_rarity_works_and_attention_says_what_to_do() ->
     train, validation = replace(TRAIN, attention=None), replace(VALIDATION, attention=None)
     fitted = fit(train, validation, config(epochs=1), 0, Session())
     assert fitted.metrics["masks_left_out"] == {"attention": "the backbone has no class token"}
-    (one,) = score(fitted, replace(samples(1, 2), attention=None), config(epochs=1), "cpu")
-    assert "score_attention" not in one.extras
-    assert "mask_attention" not in one.pictures
+    (result,) = score(fitted, replace(samples(1, 2), attention=None), config(epochs=1), "cpu")
+    assert "score_attention" not in result.extras
+    assert "mask_attention" not in result.pictures
     with pytest.raises(UserError, match=r"ear\.mask.*'attention'.*backbone.*rarity_raw"):
         fit(train, validation, config(mask="attention"), 0, Session())
 
 
 def test_one_training_and_one_validation_image_are_enough() -> None:
     fitted = fit(TRAIN.take([0]), VALIDATION.take([0]), config(epochs=1), 0, Session())
-    (one,) = _scored(fitted, samples(1, 2), epochs=1)
-    assert np.isfinite(one.anomaly_map).all()
+    (result,) = _scored(fitted, samples(1, 2), epochs=1)
+    assert np.isfinite(result.anomaly_map).all()
 
 
 CHANGES: dict[str, Any] = {
@@ -243,25 +231,25 @@ CHANGES: dict[str, Any] = {
 
 
 def test_the_table_of_changes_names_every_parameter() -> None:
-    # those that the comparison reads: tests/stages/detectors/test_compare.py
+    # the parameters of the comparison: tests/stages/detectors/shared/test_comparison.py
     assert CHANGES.keys() | CompareConfig.model_fields.keys() == EarConfig.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES.keys() - {"image_side", "patience", "hint_tolerance"}))
 def test_every_parameter_changes_something(fitted: Fitted, name: str) -> None:
     changes = {name: CHANGES[name]}
-    of = samples(2, 2)
+    test = samples(2, 2)
     only_score = name in ("spread_floor", "smooth_sigma", "top_fraction")
     other = fitted if only_score else fit(TRAIN, VALIDATION, config(**changes), 0, Session())
-    before, after = _scored(fitted, of), _scored(other, of, **changes)
+    before, after = _scored(fitted, test), _scored(other, test, **changes)
     assert not all(_same_score(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_tolerance_decides_the_mosaic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detector, "scale_errors", lambda *_: {2: 0.1, 4: 0.16})
-    one, two = TRAIN.take([0, 1]), VALIDATION.take([0])
+    monkeypatch.setattr(fitting, "scale_errors", lambda *_: {2: 0.1, 4: 0.16})
+    train, validation = TRAIN.take([0, 1]), VALIDATION.take([0])
     scales = [
-        fit(one, two, config(epochs=1, hint_tolerance=tolerance), 0, Session()).info["scale"]
+        fit(train, validation, config(epochs=1, hint_tolerance=tolerance), 0, Session()).info["scale"]
         for tolerance in (0.5, 1.0)
     ]
     assert scales == [2, 4]
@@ -272,29 +260,12 @@ def test_patience_stops_a_training_that_no_longer_gains() -> None:
     assert runs[0].metrics["epochs"] < runs[1].metrics["epochs"] == 9
 
 
-def test_image_side_must_be_what_the_network_can_halve() -> None:
-    assert config(image_side=32).image_side == 32
-    with pytest.raises(ValidationError, match=r"image_side 18 .* 2\^depth = 4"):
-        config(image_side=18, depth=2)
-    with pytest.raises(ValidationError, match="image_side 16 "):
-        config(image_side=16, depth=4)
-
-
-def test_other_values_that_are_refused() -> None:
-    with pytest.raises(ValidationError, match="names a scale twice"):
-        config(mosaic_scales=(2, 2))
-    with pytest.raises(ValidationError, match="mosaic scale 32 is larger than image_side 16"):
-        config(mosaic_scales=(2, 32))
-    with pytest.raises(ValidationError):
-        config(mosaic_scales=())
-
-
 def test_maps_are_as_large_as_image_side() -> None:
-    def doubled(of: Samples) -> Samples:
-        return replace(of, images=of.images[:].repeat(2, 1).repeat(2, 2))
+    def doubled(part: Samples) -> Samples:
+        return replace(part, images=part.images[:].repeat(2, 1).repeat(2, 2))
 
     setup = config(image_side=32, epochs=1)
     fitted = fit(doubled(TRAIN), doubled(VALIDATION), setup, 0, Session())
-    (one,) = score(fitted, doubled(samples(1, 2)), setup, "cpu")
-    assert one.anomaly_map.shape == one.pictures["mask"].shape == (32, 32)
-    assert one.pictures["mask"].sum() == 256
+    (result,) = score(fitted, doubled(samples(1, 2)), setup, "cpu")
+    assert result.anomaly_map.shape == result.pictures["mask"].shape == (32, 32)
+    assert result.pictures["mask"].sum() == 256

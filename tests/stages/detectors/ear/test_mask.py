@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.detectors.ear.mask import attention_saliency, mask_of, random_blocks, rarity
-from stages.detectors.shared.nearest import Search, drawn
+from stages.detectors.shared.nearest import Search, sample_memory
 from tests.reference import ear_mask as slow
 
 
@@ -43,7 +43,7 @@ def test_attention_is_the_mean_of_the_heads_scaled() -> None:
 
 def test_rarity_is_the_distance_scaled() -> None:
     tokens = np.random.default_rng(0).normal(size=(4, 3, 5, 6)).astype(np.float16)
-    search = Search(drawn([tokens], 4, 15, 40, seed=1), neighbours=3)
+    search = Search(sample_memory([tokens], 4, 15, 40, seed=1), neighbours=3)
     distances = search.distances(tokens[2].reshape(15, 6), owner=2)
     expected = (distances - distances.min()) / (distances.max() - distances.min())
     np.testing.assert_array_equal(rarity(tokens[2], search, owner=2), expected.reshape(3, 5))

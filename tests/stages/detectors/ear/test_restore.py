@@ -1,4 +1,4 @@
-"""The training of the U-Net, and the map of what it could not restore."""
+"""The training of the U-Net, and the pixel maps of what it could not restore."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 
 from stages.detectors.ear import restore as module
 from stages.detectors.ear.hint import NO_HINT, mosaic
-from stages.detectors.ear.restore import Masked, Recovery, as_tensor, restore, restored, scale_errors, scales_of
+from stages.detectors.ear.restore import Masked, Recovery, as_tensor, restore, restore_images, scale_errors, scales_of
 from stages.detectors.ear.unet import UNet
-from stages.detectors.shared.comparison import Normals
+from stages.detectors.shared.pixel_maps import PixelStatistics
 from stages.detectors.shared.similarity import msgms
 from tests.stages.detectors.ear.tiny import config, samples
 
@@ -133,17 +133,17 @@ def test_curve_is_the_mean_difference_under_the_masks() -> None:
 
 def test_mean_and_spread_are_those_of_the_maps_and_restorations_are_kept() -> None:
     network, data = _network(), _data()
-    found = [
-        restore(network, as_tensor(i[None]), torch.from_numpy(m)[None, None], 4)
-        for i, m in zip(data.images, data.masks, strict=True)
+    results = [
+        restore(network, as_tensor(image[None]), torch.from_numpy(mask)[None, None], 4)
+        for image, mask in zip(data.images, data.masks, strict=True)
     ]
-    normals = Normals(data.images.shape[1])
-    pictures = restored(network, data, 4, normals)
-    normal = normals.named("of.")
+    statistics = PixelStatistics(data.images.shape[1])
+    restorations = restore_images(network, data, 4, statistics)
+    arrays = statistics.to_arrays("mask.")
     for kind in ("ssim", "msgms"):
-        maps = [differences[kind].numpy() for _, differences in found]
-        np.testing.assert_allclose(normal[f"of.{kind}.mean"], np.mean(maps, 0), atol=1e-6)
-        np.testing.assert_allclose(normal[f"of.{kind}.spread"], np.std(maps, 0), atol=1e-5)
-        assert {one.dtype for one in normal.values()} == {np.dtype(np.float32)}
-    for picture, (restoration, _) in zip(pictures, found, strict=True):
+        maps = [differences[kind].numpy() for _, differences in results]
+        np.testing.assert_allclose(arrays[f"mask.{kind}.mean"], np.mean(maps, 0), atol=1e-6)
+        np.testing.assert_allclose(arrays[f"mask.{kind}.spread"], np.std(maps, 0), atol=1e-5)
+        assert {values.dtype for values in arrays.values()} == {np.dtype(np.float32)}
+    for picture, (restoration, _) in zip(restorations, results, strict=True):
         assert np.abs(picture / 255 - restoration[0].permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6

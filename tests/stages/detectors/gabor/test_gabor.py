@@ -40,27 +40,27 @@ def scored(images: np.ndarray, config: GaborConfig = SMALL, model: Fitted | None
 def test_features_equal_direct_convolutions() -> None:
     for image in pictures(3, seed=1):
         grey = torch.from_numpy(image).float().mean(dim=-1) / 255
-        found = features(grey, filters(SMALL), SMALL).numpy()
+        values = features(grey, filters(SMALL), SMALL).numpy()
         expected = gabor_features(image, grid=4, scales=3)
-        assert found.shape == (16, 28)
-        assert np.allclose(found, expected, atol=2e-3)
+        assert values.shape == (16, 28)
+        assert np.allclose(values, expected, atol=2e-3)
 
 
 def test_map_equals_a_gaussian_per_position() -> None:
     train = np.stack([gabor_features(image, 4, 3) for image in pictures(24)])
-    for image, found in zip(test := pictures(3, seed=2), scored(test), strict=True):
+    for image, result in zip(test := pictures(3, seed=2), scored(test), strict=True):
         expected = gabor_map(train, gabor_features(image, 4, 3), ridge=0.01, smoothing=1.0)
-        assert np.allclose(found.anomaly_map, expected, rtol=5e-3)
-        assert found.image_score == pytest.approx(float(found.anomaly_map.max()))
+        assert np.allclose(result.anomaly_map, expected, rtol=5e-3)
+        assert result.image_score == pytest.approx(float(result.anomaly_map.max()))
 
 
 def test_a_filter_answers_its_own_wave_and_no_brightness() -> None:
     """Amplitude of a wave of the filter's length along its orientation: half the wave's; at right angles: nothing."""
     config = GaborConfig(image_side=64, grid=4, scales=1)
     wave = torch.cos(2 * torch.pi / 4 * torch.arange(64.0)).repeat(64, 1)  # along x
-    found = features(0.5 + 0.2 * wave, filters(config), config).exp().reshape(4, 4, -1)[1:3, 1:3]
-    assert found[..., 0] == pytest.approx(0.1, rel=0.02)
-    assert float(found[..., 2].max()) < 1e-3
+    amplitudes = features(0.5 + 0.2 * wave, filters(config), config).exp().reshape(4, 4, -1)[1:3, 1:3]
+    assert amplitudes[..., 0] == pytest.approx(0.1, rel=0.02)
+    assert float(amplitudes[..., 2].max()) < 1e-3
     flat = features(torch.full((64, 64), 0.7), filters(config), config).exp()
     assert float(flat[:, :8].max()) < 1e-5
     assert flat[:, 8] == pytest.approx(0.7, rel=1e-4)
@@ -79,17 +79,17 @@ def test_a_scratch_stands_out_where_it_is() -> None:
 def test_the_images_beside_it_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = fitted(), pictures(7, seed=4)
     together = scored(images, model=model)
-    for i, one in enumerate(together):
+    for i, result in enumerate(together):
         (alone,) = scored(images[i : i + 1], model=model)
-        assert (one.image_score, one.anomaly_map.tobytes()) == (alone.image_score, alone.anomaly_map.tobytes())
-        assert one.anomaly_map.dtype == np.float32
+        assert (result.image_score, result.anomaly_map.tobytes()) == (alone.image_score, alone.anomaly_map.tobytes())
+        assert result.anomaly_map.dtype == np.float32
     monkeypatch.setattr(detector, "_BATCH", 2)
-    assert [one.image_score for one in scored(images, model=model)] == [one.image_score for one in together]
+    assert [result.image_score for result in scored(images, model=model)] == [result.image_score for result in together]
 
 
 def test_same_arguments_same_bytes() -> None:
-    one, again = fitted(), fitted()
-    assert {k: v.tobytes() for k, v in one.arrays.items()} == {k: v.tobytes() for k, v in again.arrays.items()}
+    model, again = fitted(), fitted()
+    assert {k: v.tobytes() for k, v in model.arrays.items()} == {k: v.tobytes() for k, v in again.arrays.items()}
 
 
 def test_every_parameter_changes_something() -> None:
@@ -105,8 +105,8 @@ def test_every_parameter_changes_something() -> None:
         {"fit_on": "train_and_validation"},
     ):
         config = GaborConfig(**{**SMALL.model_dump(), **changes})
-        found = scored(pictures(1, 5), config)[0]
-        assert found.image_score != plain.image_score, changes
+        result = scored(pictures(1, 5), config)[0]
+        assert result.image_score != plain.image_score, changes
     larger = GaborConfig(image_side=64, grid=4)
     assert scored(pictures(1, 5, side=64), larger)[0].image_score != plain.image_score
     assert scored(pictures(1, 5), GaborConfig(image_side=SIDE, grid=8))[0].anomaly_map.shape == (8, 8)
@@ -115,11 +115,11 @@ def test_every_parameter_changes_something() -> None:
 @pytest.mark.parametrize("train", [1, 2])
 def test_few_or_constant_images_are_finite(train: int) -> None:
     model = fitted(train=train)
-    assert all(np.isfinite(one.image_score) for one in scored(pictures(2, seed=6), model=model))
+    assert all(np.isfinite(result.image_score) for result in scored(pictures(2, seed=6), model=model))
     flat = np.full((train, SIDE, SIDE, 3), 7, np.uint8)
     model = detector.fit(samples(flat), samples(flat), SMALL, 0, Session())
     assert scored(flat, model=model)[0].image_score == pytest.approx(0, abs=1e-3)
-    assert all(np.isfinite(one.image_score) for one in scored(pictures(2), model=model))
+    assert all(np.isfinite(result.image_score) for result in scored(pictures(2), model=model))
 
 
 @pytest.mark.parametrize(

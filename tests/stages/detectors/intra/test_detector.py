@@ -1,4 +1,4 @@
-"""InTra as a detector: training, scoring, and that each parameter means something."""
+"""InTra as a detector: training, scoring, and the effect of each parameter."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ import torch
 from stages.detectors.interface import CompareConfig
 from stages.detectors.intra import detector, task
 from stages.detectors.intra.config import IntraConfig
-from stages.detectors.intra.detector import difference_map, fit, inpaint, load, needs, score
-from stages.detectors.shared.comparison import PIXEL_KINDS, Comparison, Painted, PixelKind
+from stages.detectors.intra.detector import fit, needs, score
+from stages.detectors.intra.restore import inpaint, load, pixel_map
+from stages.detectors.shared.comparison import Comparison, Restored
+from stages.detectors.shared.pixel_maps import PIXEL_KINDS, PixelKind
 from stages.training import Session
 from stages.types import Fitted, Samples, UserError
 from tests.reference.similarity import msgms as msgms_map
 from tests.reference.similarity import ssim as ssim_map
+from tests.stages.detectors.intra.tiny import TINY
 from tests.stages.detectors.padim.test_padim import extract
 
-TINY = IntraConfig(
-    image_side=16, patch_side=4, window_side=3, blocks=2, width=8, heads=2, mlp_ratio=2, windows_per_image=8, epochs=3,
-    patience=3, batch=16, lr=0.003, warmup_steps=2, validation_windows=6, inference_windows=16, smoothing_side=3,
-    compare="msgms",
-)  # fmt: skip
 LONGER = TINY.model_copy(update={"windows_per_image": 32, "lr": 0.01, "width": 16, "epochs": 10, "patience": 10})
 
 
@@ -57,9 +55,9 @@ def _bytes(arrays: Mapping[str, Any]) -> bytes:
 
 def _scored(result: Fitted, config: IntraConfig = TINY, samples: Samples = TEST) -> bytes:
     parts = []
-    for found in score(result, samples, config, "cpu"):
-        numbers = np.float64([found.image_score, *found.extras.values()])
-        parts += [found.anomaly_map.tobytes(), numbers.tobytes(), found.pictures["restoration"].tobytes()]
+    for image in score(result, samples, config, "cpu"):
+        numbers = np.float64([image.image_score, *image.extras.values()])
+        parts += [image.anomaly_map.tobytes(), numbers.tobytes(), image.pictures["restoration"].tobytes()]
     return b"".join(parts)
 
 
@@ -103,10 +101,10 @@ def test_training_lowers_the_validation_loss_and_keeps_the_best(learned: Fitted)
     curve = learned.metrics["val_curve"]
     assert min(curve) < 0.3 * curve[0]
     assert learned.metrics["val_loss"] == min(curve) == curve[learned.metrics["best_epoch"]]
-    held_out = task.validation_batches(VALIDATION.images[:], LONGER, 0)
+    windows = task.validation_batches(VALIDATION.images[:], LONGER, 0)
     trained = task.InpaintingTask(load(learned.arrays, LONGER), LONGER)
     with torch.no_grad():
-        losses = [float(trained.loss(batch)["loss"]) for batch in held_out]
+        losses = [float(trained.loss(batch)["loss"]) for batch in windows]
     assert losses == pytest.approx([min(curve)], rel=1e-5)  # 12 windows: one batch
 
 
@@ -152,7 +150,7 @@ def test_the_other_parameters_change_something(fitted: Fitted, monkeypatch: pyte
     inpaint(network, TEST.images[0], TINY.model_copy(update={"inference_windows": 6}), "cpu")
     assert sizes == [16, 6, 6, 4]
     tested = TRAINING_FIELDS.keys() | {"image_side", "patience", "validation_windows", "inference_windows"}
-    # image_side: see the test of a wrong side; the comparison: tests/stages/detectors/test_compare.py
+    # image_side: see the test of a wrong side; the comparison: tests/stages/detectors/shared/test_comparison.py
     assert tested | CompareConfig.model_fields.keys() == IntraConfig.model_fields.keys()
 
 
@@ -173,8 +171,7 @@ def test_scores_by_their_definition(fitted: Fitted) -> None:
     for image, result in zip(TEST.images[:], score(fitted, TEST, TINY, "cpu"), strict=True):
         restoration = inpaint(network, image, TINY, "cpu")
         differences = {
-            kind: difference_map(torch.from_numpy(image).float() / 255, restoration, kind, 3).numpy()
-            for kind in PIXEL_KINDS
+            kind: pixel_map(torch.from_numpy(image).float() / 255, restoration, kind, 3).numpy() for kind in PIXEL_KINDS
         }
         expected = (differences["msgms"] - fitted.arrays["msgms.mean"]) ** 2
         variance = fitted.arrays["ssim.spread"] ** 2
@@ -190,13 +187,13 @@ def test_scores_by_their_definition(fitted: Fitted) -> None:
 def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fitted) -> None:
     other = list(score(fitted, TEST, TINY.model_copy(update={"compare": "ssim"}), "cpu"))
     setup = TINY.model_copy(update={"compare": "features", "compare_side": 64})
-    # images of which each pixel is four by four: reduced, they are what the network was trained on
-    large = (replace(one, images=one.images[:].repeat(4, 1).repeat(4, 2)) for one in (TRAIN, VALIDATION, TEST))
-    train, validation, test = (replace(one, imagenet=extract) for one in large)
+    # images with each pixel repeated four by four: reduced, they are the images that the network was trained on
+    large = (replace(part, images=part.images[:].repeat(4, 1).repeat(4, 2)) for part in (TRAIN, VALIDATION, TEST))
+    train, validation, test = (replace(part, imagenet=extract) for part in large)
     featured = fit(train, validation, setup, 0, Session())
     scored = list(score(featured, test, setup, "cpu"))
-    restorations = np.stack([one.pictures["restoration"] for one in scored])
-    planes = Comparison(featured.arrays, extract, setup).maps(Painted(test.images[:], restorations))
+    restorations = np.stack([result.pictures["restoration"] for result in scored])
+    planes = Comparison(featured.arrays, extract, setup).maps(Restored(test.images[:], restorations))
     for a, b, c, plane in zip(score(fitted, TEST, TINY, "cpu"), other, scored, planes, strict=True):
         assert (a.image_score, b.image_score) == (a.extras["msgms"], a.extras["ssim"])
         assert c.extras == b.extras == a.extras
@@ -209,7 +206,7 @@ def test_mean_and_spread_are_those_of_all_normal_images(fitted: Fitted) -> None:
     network = load(fitted.arrays, TINY)
     for kind in PIXEL_KINDS:
         maps = [
-            difference_map(torch.from_numpy(image).float() / 255, inpaint(network, image, TINY, "cpu"), kind, 3).numpy()
+            pixel_map(torch.from_numpy(image).float() / 255, inpaint(network, image, TINY, "cpu"), kind, 3).numpy()
             for image in (*TRAIN.images[:], *VALIDATION.images[:])
         ]
         assert np.allclose(fitted.arrays[f"{kind}.mean"], np.mean(maps, axis=0), atol=1e-6)
@@ -217,14 +214,14 @@ def test_mean_and_spread_are_those_of_all_normal_images(fitted: Fitted) -> None:
 
 
 @pytest.mark.parametrize(("kind", "slow"), [("msgms", msgms_map), ("ssim", ssim_map)])
-def test_the_difference_map_against_a_slow_one(kind: PixelKind, slow: Callable[..., np.ndarray]) -> None:
+def test_the_pixel_map_against_a_slow_one(kind: PixelKind, slow: Callable[..., np.ndarray]) -> None:
     a, b = np.random.default_rng(0).random((2, 8, 8, 3))
     unlike = 1 - slow(a.transpose(2, 0, 1), b.transpose(2, 0, 1))
     expected = np.zeros((8, 8))
     for y in range(8):
         for x in range(8):
             expected[y, x] = unlike[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].mean()
-    assert np.allclose(difference_map(torch.from_numpy(a), torch.from_numpy(b), kind, 5).numpy(), expected, atol=1e-6)
+    assert np.allclose(pixel_map(torch.from_numpy(a), torch.from_numpy(b), kind, 5).numpy(), expected, atol=1e-6)
 
 
 def test_a_pasted_defect_stands_out_where_it_is(learned: Fitted) -> None:
@@ -233,69 +230,10 @@ def test_a_pasted_defect_stands_out_where_it_is(learned: Fitted) -> None:
     good = list(score(learned, TEST, LONGER, "cpu"))
     bad = list(score(learned, Samples(ids=TEST.ids, images=damaged), LONGER, "cpu"))
     assert min(m.image_score for m in bad) > max(m.image_score for m in good)
-    for found in bad:
-        y, x = np.unravel_index(found.anomaly_map.argmax(), (16, 16))
+    for result in bad:
+        y, x = np.unravel_index(result.anomaly_map.argmax(), (16, 16))
         assert 3 <= y <= 9
         assert 7 <= x <= 13
-
-
-def test_the_loss_by_hand_and_against_slow_similarities() -> None:
-    rng = np.random.default_rng(0)
-    painted, target = rng.random((2, 2, 4, 4, 3))
-    config = TINY.model_copy(update={"alpha": 0.3, "beta": 0.2})
-    parts = task.painting_loss(
-        torch.from_numpy(painted.reshape(2, -1)), torch.from_numpy(target.reshape(2, -1)), config
-    )
-    planes = [(p.transpose(2, 0, 1), t.transpose(2, 0, 1)) for p, t in zip(painted, target, strict=True)]
-    l2 = ((painted - target) ** 2).mean()
-    unlike_gms = 1 - np.mean([msgms_map(p, t, scales=1).mean() for p, t in planes])
-    unlike_ssim = 1 - np.mean([ssim_map(p, t).mean() for p, t in planes])
-    assert float(parts["l2"]) == pytest.approx(l2)
-    assert float(parts["gms"]) == pytest.approx(unlike_gms, abs=1e-5)
-    assert float(parts["ssim"]) == pytest.approx(unlike_ssim, abs=1e-5)
-    assert float(parts["loss"]) == pytest.approx(l2 + 0.3 * unlike_gms + 0.2 * unlike_ssim, abs=1e-5)
-    flat = task.painting_loss(torch.full((1, 48), 0.5), torch.full((1, 48), 0.25), config)
-    assert float(flat["l2"]) == pytest.approx(0.0625)  # (0.5 - 0.25)^2
-    assert float(flat["gms"]) == pytest.approx(0, abs=1e-6)  # no edge in either
-
-
-def test_an_epoch_is_a_pure_function_and_gives_each_image_its_windows() -> None:
-    images = np.arange(6, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3)
-    data = task.TrainingWindows(images, TINY, seed=5)
-    first, again, second = (list(data.epoch(e)) for e in (0, 0, 1))
-    assert len(first) == data.steps == 3
-    assert all(torch.equal(x, y) for a, b in zip(first, again, strict=True) for x, y in zip(a, b, strict=True))
-    other = list(task.TrainingWindows(images, TINY, seed=6).epoch(0))
-
-    def shown(epoch: list[task.WindowBatch]) -> list[float]:
-        return torch.cat([batch[0][:, 0, 0] for batch in epoch]).tolist()
-
-    # the order and the places differ from step to step, from epoch to epoch and from seed to seed
-    assert shown(first) != shown(second) != shown(other) != shown(first)
-    places = [batch[1].tolist() for batch in (first[0], first[1], second[0], other[0])]
-    assert all(a != b for i, a in enumerate(places) for b in places[:i])
-    seen = torch.tensor(shown(first))
-    assert torch.bincount(seen.long()).tolist() == [8] * 6
-    assert seen.tolist() != sorted(seen.tolist())
-
-
-def test_the_learning_rate_rises_then_falls() -> None:
-    def rates(config: IntraConfig) -> list[float]:
-        adam, schedule = task.InpaintingTask(detector.build(config, 0), config).optimizer(10)
-        found = []
-        for _ in range(10):
-            found.append(adam.param_groups[0]["lr"])
-            adam.step()
-            schedule.step()
-        return found
-
-    cosine = rates(TINY.model_copy(update={"lr": 1.0}))
-    assert cosine[:3] == pytest.approx([0.5, 1.0, 1.0])
-    assert cosine[6] == pytest.approx(0.5)
-    assert cosine == sorted(cosine[:2]) + sorted(cosine[2:], reverse=True)
-    assert cosine[-1] == pytest.approx(0.5 * (1 + np.cos(np.pi * 7 / 8)))
-    constant = rates(TINY.model_copy(update={"lr": 1.0, "schedule": "constant"}))
-    assert constant == pytest.approx([0.5] + [1.0] * 9)
 
 
 def test_images_of_another_side_are_refused(fitted: Fitted) -> None:

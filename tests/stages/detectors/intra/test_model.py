@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from stages.detectors.intra.config import IntraConfig
-from stages.detectors.intra.detector import inpaint
 from stages.detectors.intra.model import InpaintingTransformer, build
+from stages.detectors.intra.restore import inpaint
 from tests.reference import intra_model as slow
 
 SIZES = {"image_side": 12, "patch_side": 3, "window_side": 3, "blocks": 5, "width": 16, "heads": 2, "smoothing_side": 3}
@@ -34,9 +34,9 @@ def test_inpainting_equals_the_slow_reference(blocks: int, window: int) -> None:
     image = np.random.default_rng(1).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     weights = {name: value.numpy().astype(np.float64) for name, value in network.state_dict().items()}
     expected = slow.inpaint_image(weights, image, 3, window, blocks, heads=2)
-    found = inpaint(network, image, config, "cpu").numpy()
+    painted = inpaint(network, image, config, "cpu").numpy()
     assert ((expected > 0) & (expected < 1)).mean() > 0.4  # else clipping would hide a difference
-    assert np.abs(found - expected).max() < 1e-5
+    assert np.abs(painted - expected).max() < 1e-5
 
 
 def _batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -29,15 +29,15 @@ def test_centred_corners_by_hand(grid: int, window: int, expected: list[int]) ->
 @settings(max_examples=40, deadline=None)
 def test_centred_windows_equal_the_loop(grid: int, data: st.DataObject) -> None:
     window = data.draw(st.integers(2, grid))
-    found = win.centred(grid, window)
+    windows = win.centred(grid, window)
     image = np.zeros((grid, grid, 3), np.uint8)
     for t in range(1, grid + 1):
         for u in range(1, grid + 1):
             place = (t - 1) * grid + u
             r, s = slow.centred_corner(t, grid, window), slow.centred_corner(u, grid, window)
             positions, _ = slow.window_pixels(image, r, s, window, 1)
-            assert (found.positions[place - 1] + 1).tolist() == positions
-            assert positions[found.covered[place - 1]] == place
+            assert (windows.positions[place - 1] + 1).tolist() == positions
+            assert positions[windows.covered[place - 1]] == place
 
 
 @given(
@@ -48,7 +48,7 @@ def test_gathered_pixels_equal_the_loop(grid: int, patch: int, seed: int, number
     window = data.draw(st.integers(2, grid))
     images = _images(3, grid * patch, seed)
     rng = np.random.default_rng(seed)
-    chosen, which = win.drawn(rng, 5, grid, window), rng.integers(0, 3, 5)
+    chosen, which = win.sample_windows(rng, 5, grid, window), rng.integers(0, 3, 5)
     views = np.array([number, *rng.integers(0, 8, 4)])
     pixels = win.gather(images, which, views, chosen, win.pixel_tables(grid * patch, patch))
     for row in range(5):
@@ -66,7 +66,7 @@ def test_patches_of_an_image_equal_the_loop() -> None:
 
 
 def test_windows_and_covered_tokens_are_drawn_uniformly() -> None:
-    chosen = win.drawn(np.random.default_rng(0), 36_000, grid=4, window=3)
+    chosen = win.sample_windows(np.random.default_rng(0), 36_000, grid=4, window=3)
     assert set(chosen.positions[:, 0]) == {0, 1, 4, 5}
     for counts in (np.bincount(chosen.positions[:, 0])[[0, 1, 4, 5]], np.bincount(chosen.covered, minlength=9)):
         mean = 36_000 / len(counts)

@@ -15,8 +15,8 @@ def fitted(config: KnnConfig) -> Fitted:
     return detector.fit(samples(24, 0), samples(6, 1), config, 0, Session())
 
 
-def scored(config: KnnConfig, model: Fitted, given: Samples) -> list[ScoreMap]:
-    return list(detector.score(model, given, config, "cpu"))
+def scored(config: KnnConfig, model: Fitted, test: Samples) -> list[ScoreMap]:
+    return list(detector.score(model, test, config, "cpu"))
 
 
 def test_the_map_holds_smoothed_distances_to_the_nearest_training_feature() -> None:
@@ -26,18 +26,18 @@ def test_the_map_holds_smoothed_distances_to_the_nearest_training_feature() -> N
     train, test = samples(24, 0).raw.astype(np.float64), samples(2, 2)
     flat = train.reshape(-1, 6)
     flat = flat / flat.std(0)
-    for values, found in zip(test.raw.astype(np.float64), scored(config, fitted(config), test), strict=True):
+    for values, result in zip(test.raw.astype(np.float64), scored(config, fitted(config), test), strict=True):
         own = values.reshape(-1, 6) / train.reshape(-1, 6).std(0)
         distances = np.sort(np.linalg.norm(own[:, None] - flat[None], axis=-1), axis=1)[:, :2].mean(1)
-        np.testing.assert_allclose(found.anomaly_map, gaussian_filter(distances.reshape(3, 3), 0.7), rtol=1e-3)
-        assert found.image_score == pytest.approx(float(found.anomaly_map.max()))
+        np.testing.assert_allclose(result.anomaly_map, gaussian_filter(distances.reshape(3, 3), 0.7), rtol=1e-3)
+        assert result.image_score == pytest.approx(float(result.anomaly_map.max()))
 
 
 def test_kinds_are_compared() -> None:
     config = KnnConfig(image_side=SIDE)
-    one = scored(config, fitted(config), samples(1, 2))[0]
-    assert set(one.extras) == {"imagenet", "raw", "clean"}
-    assert one.image_score == one.extras["clean"]
+    result = scored(config, fitted(config), samples(1, 2))[0]
+    assert set(result.extras) == {"imagenet", "raw", "clean"}
+    assert result.image_score == result.extras["clean"]
 
 
 def test_each_parameter_changes_the_memory_or_the_map() -> None:
@@ -45,12 +45,12 @@ def test_each_parameter_changes_the_memory_or_the_map() -> None:
     first = scored(base, fitted(base), samples(2, 2))[0].anomaly_map
     greedy = {"memory_size": 20, "coreset": "greedy"}
     small = base.model_copy(update={"memory_size": 20})
-    drawn = scored(small, fitted(small), samples(2, 2))[0].anomaly_map
+    sampled = scored(small, fitted(small), samples(2, 2))[0].anomaly_map
     for changes in ({"neighbours": 3}, {"smoothing": 0.0}, {"memory_size": 20}, greedy, {**greedy, "coreset_pool": 30}):
         config = base.model_copy(update=changes)
-        found = scored(config, fitted(config), samples(2, 2))[0].anomaly_map
-        assert not np.allclose(found, first)
-        assert "coreset" not in changes or not np.allclose(found, drawn)
+        plane = scored(config, fitted(config), samples(2, 2))[0].anomaly_map
+        assert not np.allclose(plane, first)
+        assert "coreset" not in changes or not np.allclose(plane, sampled)
     pool = [base.model_copy(update={**greedy, "coreset_pool": size}) for size in (30, 216)]
     assert not np.array_equal(*(fitted(config).arrays["raw.owners"] for config in pool))
 

@@ -37,8 +37,8 @@ def fitted(config: PadimConfig) -> Fitted:
     return detector.fit(samples(24, 0), samples(6, 1), config, 0, Session())
 
 
-def scored(config: PadimConfig, model: Fitted, given: Samples) -> list[ScoreMap]:
-    return list(detector.score(model, given, config, "cpu"))
+def scored(config: PadimConfig, model: Fitted, test: Samples) -> list[ScoreMap]:
+    return list(detector.score(model, test, config, "cpu"))
 
 
 @pytest.mark.parametrize("kind", ["imagenet", "raw"])
@@ -56,13 +56,13 @@ def test_map_equals_a_gaussian_per_position(kind: str, shrinkage: float, normali
     )
     train, test = samples(24, 0), samples(3, 2)
 
-    def of(given: Samples) -> np.ndarray:
-        return extract(given.images) if kind == "imagenet" else given.raw.astype(np.float64)
+    def features_of(part: Samples) -> np.ndarray:
+        return extract(part.images) if kind == "imagenet" else part.raw.astype(np.float64)
 
-    for values, found in zip(of(test), scored(config, fitted(config), test), strict=True):
-        expected = gaussian_map(of(train), values, shrinkage, 0.01, 1.0, normalised)
-        np.testing.assert_allclose(found.anomaly_map, expected, rtol=2e-3)
-        assert found.image_score == pytest.approx(float(found.anomaly_map.max()))
+    for values, result in zip(features_of(test), scored(config, fitted(config), test), strict=True):
+        expected = gaussian_map(features_of(train), values, shrinkage, 0.01, 1.0, normalised)
+        np.testing.assert_allclose(result.anomaly_map, expected, rtol=2e-3)
+        assert result.image_score == pytest.approx(float(result.anomaly_map.max()))
 
 
 def test_kinds_are_compared_and_each_is_what_it_would_be_alone() -> None:
@@ -72,8 +72,8 @@ def test_kinds_are_compared_and_each_is_what_it_would_be_alone() -> None:
     for kind in ("imagenet", "raw", "clean"):
         alone = PadimConfig(image_side=SIDE, features=kind, compare_features=False)
         assert detector.needs(alone) == {kind}
-        for one, own in zip(together, scored(alone, fitted(alone), samples(3, 2)), strict=True):
-            assert one.extras[kind] == own.image_score
+        for result, own in zip(together, scored(alone, fitted(alone), samples(3, 2)), strict=True):
+            assert result.extras[kind] == own.image_score
             assert not own.extras
     assert together[0].image_score == together[0].extras["imagenet"]
 
@@ -96,9 +96,9 @@ def test_fit_on_validation_too_and_smoothing_and_ridge_change_the_map() -> None:
 def test_an_image_scores_the_same_alone_and_among_others() -> None:
     config = PadimConfig(image_side=SIDE)
     model, many = fitted(config), samples(20, 2)
-    one = scored(config, model, many.take([18]))[0]
+    alone = scored(config, model, many.take([18]))[0]
     among = scored(config, model, many)[18]
-    assert one.image_score == among.image_score and one.extras == among.extras
+    assert alone.image_score == among.image_score and alone.extras == among.extras
 
 
 def test_one_image_and_constant_features_do_not_break_it() -> None:
@@ -109,7 +109,7 @@ def test_one_image_and_constant_features_do_not_break_it() -> None:
 
 
 def test_missing_features_are_one_line() -> None:
-    with pytest.raises(UserError, match="without features of the kind 'imagenet'"):
+    with pytest.raises(UserError, match="needs features of the kind 'imagenet'"):
         detector.fit(
             samples(3, 0, tokens=False), samples(3, 1, tokens=False), PadimConfig(image_side=SIDE), 0, Session()
         )

@@ -38,9 +38,9 @@ def scored(images: np.ndarray, config: PcaConfig = SMALL, model: Fitted | None =
 def test_equals_a_full_decomposition(components: int) -> None:
     config, test = PcaConfig(image_side=SIDE, components=components, fit_on="train"), pictures(4, seed=1)
     expected = pca_errors(pictures(20), test, components)
-    for found, errors in zip(scored(test, config), expected, strict=True):
-        assert np.allclose(found.anomaly_map, errors.reshape(SIDE, SIDE), rtol=2e-2, atol=2e-3)
-        assert found.image_score == pytest.approx(errors.mean(), rel=5e-3)
+    for result, errors in zip(scored(test, config), expected, strict=True):
+        assert np.allclose(result.anomaly_map, errors.reshape(SIDE, SIDE), rtol=2e-2, atol=2e-3)
+        assert result.image_score == pytest.approx(errors.mean(), rel=5e-3)
 
 
 def test_what_was_never_seen_scores_higher() -> None:
@@ -55,33 +55,33 @@ def test_what_was_never_seen_scores_higher() -> None:
 def test_exposure_does_not_matter() -> None:
     """Standardised by itself: the same picture at half the contrast and brighter scores the same."""
     image = (pictures(1, seed=3) // 4 * 4).astype(np.uint8)
-    one, other = scored(np.concatenate([image, image // 2 + 60]))
-    assert other.image_score == pytest.approx(one.image_score, rel=0.01)
+    full, half = scored(np.concatenate([image, image // 2 + 60]))
+    assert half.image_score == pytest.approx(full.image_score, rel=0.01)
 
 
 def test_the_images_beside_it_change_no_byte() -> None:
     model, images = fitted(), pictures(9, seed=4)
     together = scored(images, model=model)
     alone = [scored(images[i : i + 1], model=model)[0] for i in range(9)]
-    for one, other in zip(together, alone, strict=True):
-        assert one.image_score == other.image_score
-        assert one.anomaly_map.tobytes() == other.anomaly_map.tobytes()
-        assert one.anomaly_map.dtype == np.float32
+    for result, own in zip(together, alone, strict=True):
+        assert result.image_score == own.image_score
+        assert result.anomaly_map.tobytes() == own.anomaly_map.tobytes()
+        assert result.anomaly_map.dtype == np.float32
 
 
 def test_batches_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = fitted(), pictures(9, seed=4)
-    before = [one.image_score for one in scored(images, model=model)]
+    before = [result.image_score for result in scored(images, model=model)]
     monkeypatch.setattr(detector, "_BATCH", 2)
     again = fitted()
-    assert [one.image_score for one in scored(images, model=model)] == before
+    assert [result.image_score for result in scored(images, model=model)] == before
     assert all(again.arrays[name].tobytes() == model.arrays[name].tobytes() for name in model.arrays)
 
 
 def test_same_arguments_same_bytes_and_the_seed_matters() -> None:
-    one, again, other = fitted(), fitted(), fitted(seed=1)
-    assert {k: v.tobytes() for k, v in one.arrays.items()} == {k: v.tobytes() for k, v in again.arrays.items()}
-    assert one.arrays["components"].tobytes() != other.arrays["components"].tobytes()
+    model, again, other = fitted(), fitted(), fitted(seed=1)
+    assert {k: v.tobytes() for k, v in model.arrays.items()} == {k: v.tobytes() for k, v in again.arrays.items()}
+    assert model.arrays["components"].tobytes() != other.arrays["components"].tobytes()
 
 
 def test_every_parameter_changes_something() -> None:
@@ -91,8 +91,8 @@ def test_every_parameter_changes_something() -> None:
     assert not np.allclose(both.arrays["mean"], plain.arrays["mean"])
     side = PcaConfig(image_side=8, components=5)
     small = detector.fit(samples(pictures(9, side=8)), samples(pictures(2, side=8)), side, 0, Session())
-    (found,) = detector.score(small, samples(pictures(1, side=8)), side, "cpu")
-    assert found.anomaly_map.shape == (8, 8)
+    (result,) = detector.score(small, samples(pictures(1, side=8)), side, "cpu")
+    assert result.anomaly_map.shape == (8, 8)
 
 
 def test_fewer_images_than_components() -> None:
@@ -100,13 +100,13 @@ def test_fewer_images_than_components() -> None:
     assert model.metrics["components"] == 7
     alone = fitted(train=1)
     assert alone.metrics["components"] == 0
-    assert all(np.isfinite(one.image_score) for one in scored(pictures(2), model=alone))
+    assert all(np.isfinite(result.image_score) for result in scored(pictures(2), model=alone))
 
 
 def test_constant_images_are_finite() -> None:
     flat = np.full((3, SIDE, SIDE, 3), 7, np.uint8)
     model = detector.fit(samples(flat), samples(flat), SMALL, 0, Session())
-    assert all(np.isfinite(one.image_score) for one in scored(pictures(2), model=model))
+    assert all(np.isfinite(result.image_score) for result in scored(pictures(2), model=model))
     assert scored(flat, model=model)[0].image_score == pytest.approx(0, abs=1e-6)
 
 

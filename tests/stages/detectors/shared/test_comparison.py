@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from pydantic import ValidationError
 
 from stages.detectors.interface import CompareConfig
-from stages.detectors.shared import comparison as compare
-from stages.detectors.shared import surroundings
-from stages.detectors.shared.comparison import Comparison, Learner, Painted, as_bytes, enlarged, reduced, share_of
+from stages.detectors.shared import comparison, surroundings
+from stages.detectors.shared.comparison import Comparison, ComparisonFitter, Restored
+from stages.detectors.shared.resizing import enlarge_images
 from stages.types import UserError
 from tests.reference.floors import gaussian_map
 from tests.stages.detectors.padim.test_padim import extract
@@ -40,16 +39,19 @@ def _cuts(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((count, 8, 8)).repeat(8, 1).repeat(8, 2) < 0.3
 
 
-def _maps(config: Config, test: Painted, counts: tuple[int, ...] = (40,), cut: bool = False) -> np.ndarray:
-    """`counts`: of the images that are learnt from, so many at a time."""
+def _maps(config: Config, test: Restored, counts: tuple[int, ...] = (40,), cut: bool = False) -> np.ndarray:
+    """
+    Args:
+        counts: numbers of images that are added to the fit, one after the other.
+    """
     images, restorations = _pairs(sum(counts), 0)
     cuts = _cuts(sum(counts), 0) if cut else None
-    learner, start = Learner(extract, config), 0
+    fitter, start = ComparisonFitter(extract, config), 0
     for count in counts:
         rows = slice(start, start + count)
-        learner.add(images[rows], restorations[rows], None if cuts is None else cuts[rows])
+        fitter.add(images[rows], restorations[rows], None if cuts is None else cuts[rows])
         start += count
-    return np.stack(Comparison(learner.arrays(), extract, config).maps(test))
+    return np.stack(Comparison(fitter.arrays(), extract, config).maps(test))
 
 
 @pytest.mark.parametrize("distance", [0, 1])
@@ -58,7 +60,7 @@ def test_the_map_is_the_distance_of_what_restoration_and_surroundings_do_not_pre
     distance: int, cut: bool, counts: tuple[int, ...]
 ) -> None:
     (train, restored), (images, restorations) = _pairs(40, 0), _pairs(3, 1)
-    first = counts[0]  # what predicts is learnt from them
+    first = counts[0]  # the prediction is fitted to them
     mean = extract(restored[:first]).astype(np.float64).mean(0)
 
     def inputs(images: np.ndarray, restorations: np.ndarray, cuts: np.ndarray) -> np.ndarray:
@@ -76,16 +78,16 @@ def test_the_map_is_the_distance_of_what_restoration_and_surroundings_do_not_pre
         return rows
 
     x, outputs = inputs(train, restored, _cuts(40, 0)), extract(train).astype(np.float64)
-    x0, y0 = ((of[:first] - of[:first].mean(0)).reshape(-1, of.shape[-1]) for of in (x, outputs))
+    x0, y0 = ((rows[:first] - rows[:first].mean(0)).reshape(-1, rows.shape[-1]) for rows in (x, outputs))
     # least squares with rows that stand for the ridge
     ridge = np.diag(np.sqrt(surroundings.RIDGE * (x0**2).sum(0)))
     prediction = np.linalg.lstsq(np.vstack([x0, ridge]), np.vstack([y0, np.zeros((len(ridge), 5))]), rcond=None)[0]
-    given = Painted(images, restorations, _cuts(3, 1) if cut else None)
-    found = _maps(_config(surroundings=distance), given, counts, cut)
-    left = extract(images) - inputs(images, restorations, _cuts(3, 1)) @ prediction
-    for plane, one in zip(found, left, strict=True):
-        constants = compare.SHRINKAGE, compare.RIDGE, compare.SMOOTHING
-        expected = gaussian_map(outputs - x @ prediction, one, *constants, normalised=True)
+    test = Restored(images, restorations, _cuts(3, 1) if cut else None)
+    planes = _maps(_config(surroundings=distance), test, counts, cut)
+    residuals = extract(images) - inputs(images, restorations, _cuts(3, 1)) @ prediction
+    for plane, residual in zip(planes, residuals, strict=True):
+        constants = comparison.SHRINKAGE, comparison.RIDGE, comparison.SMOOTHING
+        expected = gaussian_map(outputs - x @ prediction, residual, *constants, normalised=True)
         np.testing.assert_allclose(plane, expected, rtol=5e-3)
 
 
@@ -93,29 +95,29 @@ def test_a_restoration_that_says_something_makes_a_change_stand_out() -> None:
     images, restorations = _pairs(4, 1)
     changed = images.copy()
     changed[:, 20:28, 36:44] //= 2  # in cell (1, 2)
-    before, after = (_maps(_config(), Painted(given, restorations)) for given in (images, changed))
+    before, after = (_maps(_config(), Restored(given, restorations)) for given in (images, changed))
     assert (after[:, 1, 2] > 1.5 * before[:, 1, 2]).all()
 
 
 def test_an_image_gets_the_same_beside_others() -> None:
     images, restorations = _pairs(5, 1)
-    whole = _maps(_config(surroundings=1), Painted(images, restorations))
+    whole = _maps(_config(surroundings=1), Restored(images, restorations))
     for i in range(5):
-        one = Painted(images[i : i + 1], restorations[i : i + 1])
-        assert np.array_equal(_maps(_config(surroundings=1), one)[0], whole[i])
+        alone = Restored(images[i : i + 1], restorations[i : i + 1])
+        assert np.array_equal(_maps(_config(surroundings=1), alone)[0], whole[i])
 
 
 def test_one_image_and_equal_images_do_not_break_it() -> None:
     config = _config(surroundings=1)
-    assert np.isfinite(_maps(config, Painted(*_pairs(1, 1)), counts=(1,))).all()
+    assert np.isfinite(_maps(config, Restored(*_pairs(1, 1)), counts=(1,))).all()
     flat = np.full((3, 64, 64, 3), 9, np.uint8)
-    learner = Learner(extract, config)
-    learner.add(flat, flat)
-    assert np.isfinite(Comparison(learner.arrays(), extract, config).maps(Painted(*_pairs(1, 1)))[0]).all()
+    fitter = ComparisonFitter(extract, config)
+    fitter.add(flat, flat)
+    assert np.isfinite(Comparison(fitter.arrays(), extract, config).maps(Restored(*_pairs(1, 1)))[0]).all()
 
 
 def test_parameters_and_what_is_missing() -> None:
-    test = Painted(*_pairs(2, 1))
+    test = Restored(*_pairs(2, 1))
     plain = _maps(_config(), test)
     assert not np.allclose(_maps(_config(surroundings=2), test), plain)
     seen: list[int] = []
@@ -124,18 +126,12 @@ def test_parameters_and_what_is_missing() -> None:
 
     def watched(pictures: np.ndarray) -> np.ndarray:
         seen.append(pictures.shape[1])
-        return extract(enlarged(pictures, 64))
+        return extract(enlarge_images(pictures, 64))
 
-    Learner(watched, _config(compare_side=128)).add(enlarged(images, 128), restorations)
+    ComparisonFitter(watched, _config(compare_side=128)).add(enlarge_images(images, 128), restorations)
     assert set(seen) == {128}
     with pytest.raises(UserError, match="ImageNet CNN"):
-        Learner(None, _config())
-
-
-def test_the_share_of_a_cell_that_pixels_cover() -> None:
-    np.testing.assert_allclose(share_of(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6)
-    np.testing.assert_allclose(share_of(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
-    np.testing.assert_allclose(share_of(2, 3), [[1, 0], [0.5, 0.5], [0, 1]], atol=1e-6)
+        ComparisonFitter(None, _config())
 
 
 def test_sides() -> None:
@@ -145,24 +141,3 @@ def test_sides() -> None:
         ValidationError, match="compare_side 256 is not a multiple of image_side 96: take compare_side 288"
     ):
         _config(image_side=96, compare_side=256)
-
-
-def test_the_network_sees_means_of_squares_of_pixels() -> None:
-    image = np.zeros((1, 4, 4, 3), np.uint8)
-    image[0, :2, :2, 0] = [[1, 2], [3, 4]]  # 2.5: up
-    image[0, 2:, :2, 0] = [[1, 1], [1, 2]]  # 1.25
-    image[0, 2:, 2:, 2] = 255
-    small = reduced(image, 2)
-    np.testing.assert_array_equal(small[0, ..., 0], [[3, 0], [1, 0]])
-    np.testing.assert_array_equal(small[0, ..., 2], [[0, 0], [0, 255]])
-    many = np.random.default_rng(0).integers(0, 256, (19, 6, 6, 3), dtype=np.uint8)  # more than one batch
-    expected = many.reshape(19, 2, 3, 2, 3, 3).mean((2, 4))
-    np.testing.assert_allclose(reduced(many, 2), expected, atol=0.5 + 1e-9)
-    np.testing.assert_array_equal(reduced(many, 6), many)
-
-
-def test_pictures() -> None:
-    restoration = torch.tensor([[[0.0, 0.5]], [[1.0, 1.2]], [[-0.1, 0.25]]])  # (3, 1, 2)
-    np.testing.assert_array_equal(as_bytes(restoration), [[[0, 255, 0], [128, 255, 64]]])
-    row = np.array([0, 100], np.uint8).repeat(6).reshape(1, 1, 2, 6)[..., :3].repeat(2, 1)  # (1, 2, 2, 3)
-    np.testing.assert_array_equal(enlarged(row, 4)[0, 0, :, 0], [0, 25, 75, 100])

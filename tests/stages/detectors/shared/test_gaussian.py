@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.detectors.shared.gaussian import FLOOR, Distance, Sums, _normal_distance
+from stages.detectors.shared.gaussian import MINIMUM_SHARE, Distance, Sums, _normal_distance
 
 
 @pytest.mark.parametrize(("count", "shrinkage"), [(40, 0.5), (40, 0.1), (12, 0.5)])
@@ -18,18 +18,20 @@ def test_the_usual_distance_is_that_of_images_left_out(count: int, shrinkage: fl
     base = shrinkage * own.mean(0) + 1e-3 * np.eye(channels)
 
     def square(p: int, i: int) -> float:
-        others = np.delete(images[:, p], i, axis=0)
-        covariance = (1 - shrinkage) * np.cov(others, rowvar=False) + base
-        offset = images[i, p] - others.mean(0)
+        rest = np.delete(images[:, p], i, axis=0)
+        covariance = (1 - shrinkage) * np.cov(rest, rowvar=False) + base
+        offset = images[i, p] - rest.mean(0)
         return float(offset @ np.linalg.solve(covariance, offset))
 
     left_out = np.array([np.mean([square(p, i) for i in range(count)]) for p in range(len(scales))])
-    squares = np.array([np.trace(np.linalg.solve((1 - shrinkage) * one + base, one)) for one in own])
-    found = _normal_distance(squares, count, shrinkage)
-    expected = np.sqrt((left_out / left_out.mean() + FLOOR) / (1 + FLOOR))
-    np.testing.assert_allclose(found, expected, rtol=0.06)
-    seen = np.sqrt((squares / squares.mean() + FLOOR) / (1 + FLOOR))  # what the images themselves would say
-    assert np.abs(found - expected).max() < 0.5 * np.abs(seen - expected).max()
+    squares = np.array([np.trace(np.linalg.solve((1 - shrinkage) * c + base, c)) for c in own])
+    distances = _normal_distance(squares, count, shrinkage)
+    expected = np.sqrt((left_out / left_out.mean() + MINIMUM_SHARE) / (1 + MINIMUM_SHARE))
+    np.testing.assert_allclose(distances, expected, rtol=0.06)
+    seen = np.sqrt(
+        (squares / squares.mean() + MINIMUM_SHARE) / (1 + MINIMUM_SHARE)
+    )  # what the images themselves would say
+    assert np.abs(distances - expected).max() < 0.5 * np.abs(seen - expected).max()
 
 
 def test_new_normal_images_are_as_far_at_each_position() -> None:
@@ -38,7 +40,7 @@ def test_new_normal_images_are_as_far_at_each_position() -> None:
     sums = Sums()
     sums.add(train)
     plain, even = (
-        np.sqrt(np.mean([np.square(Distance(sums.gaussian(0.5, 1e-3, normalised))(one)) for one in new], axis=0))[0]
+        np.sqrt(np.mean([np.square(Distance(sums.gaussian(0.5, 1e-3, normalised))(image)) for image in new], axis=0))[0]
         for normalised in (False, True)
     )
     assert plain.max() > 4 * plain.min()

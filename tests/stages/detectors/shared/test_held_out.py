@@ -1,4 +1,4 @@
-"""What validation images get from a model that has not learnt from them, of every detector."""
+"""The results of every detector's training-only model on validation images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.pca.config import PcaConfig
 from stages.detectors.registry import CONFIGS, detector
-from stages.detectors.shared.held_out import with_held_out
+from stages.detectors.shared.held_out import fit_with_validation_results
 from stages.training import Session
 from stages.types import Fitted, Samples, ScoreMap
 from tests.stages.onnx_graphs.test_graphs import SMALL, samples
@@ -50,24 +50,24 @@ def same(ours: Sequence[ScoreMap], theirs: Sequence[ScoreMap]) -> bool:
 
 
 @pytest.mark.parametrize(("name", "settings"), KINDS)
-def test_validation_images_get_what_a_model_of_training_images_says(name: str, settings: dict[str, Any]) -> None:
+def test_validation_images_have_the_results_of_the_training_only_model(name: str, settings: dict[str, Any]) -> None:
     config, train, validation, first = made(name, settings, "train")
     assert not first.held_out
     *_, whole = made(name, settings, "train_and_validation")
     assert same(whole.held_out, list(detector(name).score(first, validation, config, "cpu")))
-    judged = list(detector(name).score(whole, validation, config, "cpu"))
-    assert not same(judged, whole.held_out)  # it has learnt from them ...
-    scores = [[one.image_score for one in of] for of in (judged, whole.held_out)]
-    assert np.mean(scores[0]) < np.mean(scores[1])  # ... and finds them less strange
-    assert not same(*(list(detector(name).score(one, train, config, "cpu")) for one in (first, whole)))
+    fitted_on = list(detector(name).score(whole, validation, config, "cpu"))
+    assert not same(fitted_on, whole.held_out)  # the deployed model was fitted on them ...
+    scores = [[result.image_score for result in results] for results in (fitted_on, whole.held_out)]
+    assert np.mean(scores[0]) < np.mean(scores[1])  # ... and gives them lower scores
+    assert not same(*(list(detector(name).score(model, train, config, "cpu")) for model in (first, whole)))
 
 
 @pytest.mark.parametrize(("name", "settings"), [(name, SMALL[name]) for name in ("knn", "padim", "pca", "gabor")])
 def test_the_model_is_that_of_all_images_together(name: str, settings: dict[str, Any]) -> None:
     config, train, validation, whole = made(name, settings, "train_and_validation")
     both = Samples(
-        [*train.ids, *(f"v{one}" for one in validation.ids)],
-        *(np.concatenate([getattr(train, of)[:], getattr(validation, of)[:]]) for of in ("images", "raw", "clean")),
+        [*train.ids, *(f"v{name}" for name in validation.ids)],
+        *(np.concatenate([getattr(train, key)[:], getattr(validation, key)[:]]) for key in ("images", "raw", "clean")),
         imagenet=train.imagenet,
     )
     together = detector(name).fit(both, validation, config.model_copy(update={"fit_on": "train"}), 0, Session())
@@ -84,19 +84,29 @@ def test_no_network_learns_from_validation_images(name: str) -> None:
     assert all(models[0].arrays[key].tobytes() == models[1].arrays[key].tobytes() for key in names)
 
 
-def test_the_second_model_is_made_only_where_it_is_asked_for() -> None:
-    asked = []
+def test_the_model_is_extended_only_if_the_deployed_model_is_another() -> None:
+    calls = []
 
-    def models() -> Iterator[Fitted]:
-        for name in ("first", "second"):
-            asked.append(name)
-            yield Fitted({}, info={"name": name})
+    def fit_on_training() -> tuple[Fitted, str]:
+        calls.append("fit")
+        return Fitted({}, info={"name": "first"}), "state"
 
-    def score(fitted: Fitted, given: Samples, config: DetectorConfig, device: str) -> Iterator[ScoreMap]:
-        yield ScoreMap(np.zeros((1, 1), np.float32), len(fitted.info["name"]))
+    def extend(state: str) -> Fitted:
+        calls.append(f"extend {state}")
+        return Fitted({}, info={"name": "second"})
 
-    given = Samples(["a"], np.zeros((1, 8, 8, 3), np.uint8))
-    alone = with_held_out(models(), given, PcaConfig(fit_on="train"), "cpu", score)
-    assert (alone.info["name"], alone.held_out, asked) == ("first", (), ["first"])
-    whole = with_held_out(models(), given, PcaConfig(fit_on="train_and_validation"), "cpu", score)
-    assert (whole.info["name"], [one.image_score for one in whole.held_out]) == ("second", [5])
+    def score(fitted: Fitted, samples: Samples, config: DetectorConfig, device: str) -> Iterator[ScoreMap]:
+        calls.append(f"score {fitted.info['name']}")
+        yield ScoreMap(np.zeros((1, 1), np.float32), 5.0)
+
+    def deployed(fit_on: str) -> Fitted:
+        config = PcaConfig(fit_on=fit_on)  # type: ignore[arg-type]
+        return fit_with_validation_results(fit_on_training, extend, validation, config, "cpu", score)
+
+    validation = Samples(["a"], np.zeros((1, 8, 8, 3), np.uint8))
+    alone = deployed("train")
+    assert (alone.info["name"], alone.held_out, calls) == ("first", (), ["fit"])
+    calls.clear()
+    both = deployed("train_and_validation")
+    assert (both.info["name"], [result.image_score for result in both.held_out]) == ("second", [5])
+    assert calls == ["fit", "score first", "extend state"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.detectors.shared import nearest
-from stages.detectors.shared.nearest import Memory, Search, coreset, drawn
+from stages.detectors.shared.nearest import Memory, Search, coreset, sample_memory
 from tests.reference import ear_mask as slow
 
 
@@ -16,7 +16,7 @@ def _tokens(seed: int, images: int = 5) -> np.ndarray:
 
 
 def _memory(tokens: np.ndarray, size: int, seed: int = 0) -> Memory:
-    return drawn([tokens], len(tokens), 12, size, seed)
+    return sample_memory([tokens], len(tokens), 12, size, seed)
 
 
 @pytest.mark.parametrize("owner", [-1, 2])
@@ -36,8 +36,8 @@ def test_the_search_is_the_slow_search(monkeypatch: pytest.MonkeyPatch, chunk: i
 def test_a_training_image_does_not_find_itself() -> None:
     tokens = _tokens(0)
     tokens[3, 1, 1] += 40  # a patch like no other
-    found = Search(_memory(tokens, 10_000), neighbours=1).distances(tokens[3].reshape(12, 6), owner=3)
-    assert found.argmax() == 5  # row 1, column 1
+    distances = Search(_memory(tokens, 10_000), neighbours=1).distances(tokens[3].reshape(12, 6), owner=3)
+    assert distances.argmax() == 5  # row 1, column 1
     assert Search(_memory(tokens, 10_000), neighbours=1).distances(tokens[3].reshape(12, 6))[5] < 0.1
 
 
@@ -59,7 +59,7 @@ def test_memory_is_drawn_from_the_seed_without_repeats_and_knows_its_owners() ->
     numbers = memory.features[:, 0].astype(int)
     assert len(set(numbers)) == 25
     np.testing.assert_array_equal(memory.owners, numbers // 12)
-    in_parts = drawn((tokens[rows] for rows in (slice(0, 2), slice(2, 5))), 5, 12, 25, seed=3)
+    in_parts = sample_memory((tokens[rows] for rows in (slice(0, 2), slice(2, 5))), 5, 12, 25, seed=3)
     np.testing.assert_array_equal(in_parts.features, memory.features)
     assert not np.array_equal(_memory(tokens, 25, seed=4).features, memory.features)
 
@@ -67,7 +67,7 @@ def test_memory_is_drawn_from_the_seed_without_repeats_and_knows_its_owners() ->
 @pytest.mark.parametrize("channels", [1, 16, 17, 40])
 def test_centre_and_spread_are_those_of_each_channel(channels: int) -> None:
     tokens = np.random.default_rng(0).normal(3, 2, (4, 5, 5, channels)).astype(np.float16)
-    memory = drawn([tokens], 4, 25, 60, seed=0)
+    memory = sample_memory([tokens], 4, 25, 60, seed=0)
     values = memory.features.astype(np.float64)
     np.testing.assert_allclose(memory.centre, values.mean(0), rtol=1e-5)
     np.testing.assert_allclose(memory.spread, values.std(0), rtol=1e-5)

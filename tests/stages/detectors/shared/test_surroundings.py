@@ -1,11 +1,11 @@
-"""A cell predicted from those around it: by hand, and what it does to a defect and to what it must not see."""
+"""The prediction of a cell from the cells around it: by hand, with a defect, and with a shift of the whole image."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from stages.detectors.shared.surroundings import FITTED_ON, around, few, fit, left
+from stages.detectors.shared.surroundings import FITTED_ON, evenly_spaced, fit, neighbour_features, residual
 
 
 def _textured(count: int, seed: int) -> np.ndarray:
@@ -15,45 +15,45 @@ def _textured(count: int, seed: int) -> np.ndarray:
     return (level + generator.normal(0, 0.5, (count, 12, 12, 3))).astype(np.float32)
 
 
-def test_around_by_hand() -> None:
+def test_neighbours_by_hand() -> None:
     plane = np.arange(12, dtype=np.float32).reshape(3, 4, 1)
-    found = around(plane, 1)
-    np.testing.assert_array_equal(found[1, 1], [0, 1, 2, 4, 6, 8, 9, 10])
-    np.testing.assert_array_equal(found[0, 0], [0, 0, 1, 0, 1, 4, 4, 5])  # beyond the border: the cells on it
-    np.testing.assert_array_equal(around(plane, 2)[2, 3], [1, 3, 3, 9, 11, 9, 11, 11])
-    assert around(plane, 0).shape == (3, 4, 0)
+    neighbours = neighbour_features(plane, 1)
+    np.testing.assert_array_equal(neighbours[1, 1], [0, 1, 2, 4, 6, 8, 9, 10])
+    np.testing.assert_array_equal(neighbours[0, 0], [0, 0, 1, 0, 1, 4, 4, 5])  # beyond the border: the cells on it
+    np.testing.assert_array_equal(neighbour_features(plane, 2)[2, 3], [1, 3, 3, 9, 11, 9, 11, 11])
+    assert neighbour_features(plane, 0).shape == (3, 4, 0)
 
 
-def test_what_shifts_an_image_falls_out_and_a_defect_stays() -> None:
+def test_a_shift_of_the_image_is_subtracted_and_a_defect_stays() -> None:
     prediction = fit(_textured(40, 0), 2)
     image = _textured(1, 1)[0]
-    plain = left(image, prediction, 2)
+    plain = residual(image, prediction, 2)
     inner = np.s_[2:-2, 2:-2]
-    shifted = left(image + np.float32(8), prediction, 2)
+    shifted = residual(image + np.float32(8), prediction, 2)
     assert np.abs(shifted - plain)[inner].max() < 0.8  # a tenth of the shift
     defect = image.copy()
     defect[5:7, 5:7] += 4
-    np.testing.assert_allclose(left(defect, prediction, 2)[5:7, 5:7] - plain[5:7, 5:7], 4, atol=1e-5)
+    np.testing.assert_allclose(residual(defect, prediction, 2)[5:7, 5:7] - plain[5:7, 5:7], 4, atol=1e-5)
 
 
-def test_more_inputs_explain_what_surroundings_do_not() -> None:
+def test_extra_inputs_predict_what_surroundings_do_not() -> None:
     features, test = _textured(40, 0), _textured(1, 1)[0]
-    alone = left(test, fit(features, 2), 2)
+    alone = residual(test, fit(features, 2), 2)
     own = (features - features.mean((1, 2), keepdims=True))[..., :1]  # of each cell, without the image's level
-    both = left(test, fit(features, 2, own), 2, (test - test.mean((0, 1)))[..., :1])
+    both = residual(test, fit(features, 2, own), 2, (test - test.mean((0, 1)))[..., :1])
     assert both[..., 0].std() < 0.5 * alone[..., 0].std()
     np.testing.assert_allclose(both[..., 1:], alone[..., 1:], atol=0.3)
     assert fit(features, 0, own).shape == (1, 3)
 
 
 @pytest.mark.parametrize("count", [1, 2, FITTED_ON, 1000])
-def test_few_are_spread_over_all(count: int) -> None:
-    rows = few(count)
+def test_evenly_spaced_indices_cover_the_whole_range(count: int) -> None:
+    rows = evenly_spaced(count)
     assert len(rows) == min(count, FITTED_ON)
     assert rows[0] == 0 and rows[-1] == count - 1
     assert count <= 2 or np.ptp(np.diff(rows)) <= 1
 
 
-def test_equal_images_leave_themselves() -> None:
+def test_the_residual_of_identical_images_is_the_image() -> None:
     same = np.ones((3, 4, 4, 2), np.float32)
-    np.testing.assert_array_equal(left(same[0], fit(same, 1), 1), same[0])
+    np.testing.assert_array_equal(residual(same[0], fit(same, 1), 1), same[0])

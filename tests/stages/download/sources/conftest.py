@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from stages.download.config import DataConfig
-from stages.download.found import Found, Rejected
+from stages.download.found import Rejected, SourceImage
 from stages.download.sources.registry import SOURCES
 
 Tree = Callable[[Iterable[str]], Path]
-Find = Callable[..., tuple[dict[str, Found], list[Rejected]]]
+Find = Callable[..., tuple[dict[str, SourceImage], list[Rejected]]]
 
 
 def write_image(path: Path, value: int = 90) -> None:
@@ -37,20 +37,22 @@ def tree(tmp_path: Path) -> Tree:
     return write
 
 
-def find_images(source: str, root: Path, *categories: str, **changes: Any) -> tuple[dict[str, Found], list[Rejected]]:
-    """What the source says of the root: images by `category:name`, and what is rejected."""
+def find_images(
+    source: str, root: Path, *categories: str, **changes: Any
+) -> tuple[dict[str, SourceImage], list[Rejected]]:
+    """Images that the source lists, by `category:name`, and rejected files."""
     config = DataConfig.model_validate({"source": source, "categories": categories or ("part",), **changes})
-    found: dict[str, Found] = {}
+    images: dict[str, SourceImage] = {}
     rejected: list[Rejected] = []
-    for one in SOURCES[source](config, root):
-        if isinstance(one, Rejected):
-            rejected.append(one)
+    for image in SOURCES[source](config, root):
+        if isinstance(image, Rejected):
+            rejected.append(image)
         else:
-            assert f"{one.category}:{one.name}" not in found
-            found[f"{one.category}:{one.name}"] = one
-            assert one.file.is_file()
-            assert all(mask.is_file() for mask in one.masks)
-    return found, rejected
+            assert f"{image.category}:{image.name}" not in images
+            images[f"{image.category}:{image.name}"] = image
+            assert image.file.is_file()
+            assert all(mask.is_file() for mask in image.masks)
+    return images, rejected
 
 
 @pytest.fixture
@@ -58,13 +60,13 @@ def find() -> Find:
     return find_images
 
 
-def masks(one: Found, root: Path) -> list[str]:
-    return [mask.relative_to(root).as_posix() for mask in one.masks]
+def masks(image: SourceImage, root: Path) -> list[str]:
+    return [mask.relative_to(root).as_posix() for mask in image.masks]
 
 
-def splits(found: dict[str, Found]) -> dict[str, str]:
-    return {name: one.split for name, one in found.items()}
+def splits(images: dict[str, SourceImage]) -> dict[str, str]:
+    return {name: image.split for name, image in images.items()}
 
 
-def kinds(found: dict[str, Found]) -> dict[str, str]:
-    return {name: one.defect_type for name, one in found.items() if not one.normal}
+def defect_types(images: dict[str, SourceImage]) -> dict[str, str]:
+    return {name: image.defect_type for name, image in images.items() if not image.is_good}

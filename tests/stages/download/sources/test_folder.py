@@ -1,4 +1,4 @@
-"""One's own images: globs, masks, groups, and where they may lie."""
+"""The user's own images: globs, masks, groups, and possible folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stages.download.config import DataConfig
-from stages.download.found import Found
+from stages.download.found import SourceImage
 from stages.download.sources.globs import regex
 from stages.types import UserError
 from tests.stages.download.sources.conftest import Find, Tree, find_images
@@ -30,49 +30,53 @@ OWN = [
 ]
 
 
-def masks(found: dict[str, Found], root: Path) -> dict[str, list[str]]:
+def masks(images: dict[str, SourceImage], root: Path) -> dict[str, list[str]]:
     return {
-        one.name: [mask.relative_to(root).as_posix() for mask in one.masks] for one in found.values() if not one.normal
+        image.name: [mask.relative_to(root).as_posix() for mask in image.masks]
+        for image in images.values()
+        if not image.is_good
     }
 
 
 def test_default_globs(tree: Tree, find: Find) -> None:
     root = tree([*OWN, ".hidden/x.png", "normal/.x.png", "other/x.png", "defect/loose.png"])
     (root / "normal" / "notes.txt").write_text("")
-    found, rejected = find("folder", root)
+    images, rejected = find("folder", root)
     assert rejected == []
-    assert {one.name: one.defect_type for one in found.values()} == {
+    assert {image.name: image.defect_type for image in images.values()} == {
         "normal/a.png": "",
         "normal/lot 1/b.JPG": "",
         "defect/scratch/a.png": "scratch",
         "defect/scratch/deep/a.png": "scratch",
         "defect/dent/c.tiff": "dent",
     }
-    assert masks(found, root) == {
+    assert masks(images, root) == {
         "defect/scratch/a.png": ["masks/scratch/a.png"],
         "defect/scratch/deep/a.png": ["masks/scratch/deep/a.png"],
         "defect/dent/c.tiff": ["masks/dent/c.png"],
     }
-    assert {(one.group == one.name, one.split, one.mask_above) for one in found.values()} == {(True, "", 127)}
+    assert {(image.group == image.name, image.split, image.mask_above) for image in images.values()} == {
+        (True, "", 127)
+    }
 
 
 @pytest.mark.parametrize("top", ["", "part/", "archive/", "archive/part/"])
 def test_where_one_category_may_lie(tree: Tree, find: Find, top: str) -> None:
-    found, _ = find("folder", tree([top + path for path in OWN]), "part")
-    assert len(found) == 5
+    images, _ = find("folder", tree([top + path for path in OWN]), "part")
+    assert len(images) == 5
 
 
 @pytest.mark.parametrize("top", ["", "archive/"])
 def test_several_categories(tree: Tree, find: Find, top: str) -> None:
     root = tree([f"{top}{category}/{path}" for category in ("a", "b") for path in OWN])
-    found, _ = find("folder", root, "a", "b")
-    assert len(found) == 10
-    assert all(one.file == root / top / one.category / one.name for one in found.values())
+    images, _ = find("folder", root, "a", "b")
+    assert len(images) == 10
+    assert all(image.file == root / top / image.category / image.name for image in images.values())
 
 
 def test_several_categories_do_not_share_the_folder_itself(tree: Tree, find: Find) -> None:
     with pytest.raises(
-        UserError, match=r"no normal images of category 'a' in .*root/a.*; .* holds defect/, masks/, normal/$"
+        UserError, match=r"no good images of category 'a' in .*root/a.*; .* holds defect/, masks/, normal/$"
     ):
         find("folder", tree(OWN), "a", "b")
 
@@ -80,14 +84,14 @@ def test_several_categories_do_not_share_the_folder_itself(tree: Tree, find: Fin
 def test_own_globs(tree: Tree, find: Find) -> None:
     root = tree(["ok/1.png", "nok_burr/1.png", "nok_burr/1_mask.png", "nok_hole/1.png", "nok_hole/1_mask.png"])
     changes = {"normal": "ok/*.png", "defect": "nok_*/*.png", "mask": "nok_{type}/{stem}_mask.png"}
-    found, rejected = find("folder", root, **changes)
+    images, rejected = find("folder", root, **changes)
     assert rejected == []
-    assert {one.name: one.defect_type for one in found.values()} == {
+    assert {image.name: image.defect_type for image in images.values()} == {
         "ok/1.png": "",
         "nok_burr/1.png": "burr",
         "nok_hole/1.png": "hole",
     }
-    assert masks(found, root) == {
+    assert masks(images, root) == {
         "nok_burr/1.png": ["nok_burr/1_mask.png"],
         "nok_hole/1.png": ["nok_hole/1_mask.png"],
     }
@@ -95,25 +99,25 @@ def test_own_globs(tree: Tree, find: Find) -> None:
 
 def test_a_defect_without_a_folder_of_its_type(tree: Tree, find: Find) -> None:
     root = tree(["good/1.png", "bad/1.png", "bad/2.png", "truth/1.bmp"])
-    found, _ = find("folder", root, normal="good/**", defect="bad/*.png", mask="truth/{stem}.*")
-    assert {one.name: one.defect_type for one in found.values() if not one.normal} == {
+    images, _ = find("folder", root, normal="good/**", defect="bad/*.png", mask="truth/{stem}.*")
+    assert {image.name: image.defect_type for image in images.values() if not image.is_good} == {
         "bad/1.png": "defect",
         "bad/2.png": "defect",
     }
-    assert masks(found, root) == {"bad/1.png": ["truth/1.bmp"], "bad/2.png": []}
+    assert masks(images, root) == {"bad/1.png": ["truth/1.bmp"], "bad/2.png": []}
 
 
 def test_the_longest_name_has_the_mask(tree: Tree, find: Find) -> None:
     root = tree(["normal/x.png", "defect/t/1.png", "defect/t/10.png", "masks/t/1_a.png", "masks/t/10_a.png"])
-    found, rejected = find("folder", root, mask="masks/{type}/{stem}*")
+    images, rejected = find("folder", root, mask="masks/{type}/{stem}*")
     assert rejected == []
-    assert masks(found, root) == {"defect/t/1.png": ["masks/t/1_a.png"], "defect/t/10.png": ["masks/t/10_a.png"]}
+    assert masks(images, root) == {"defect/t/1.png": ["masks/t/1_a.png"], "defect/t/10.png": ["masks/t/10_a.png"]}
 
 
 def test_several_masks_of_an_image(tree: Tree, find: Find) -> None:
     root = tree(["normal/x.png", "defect/t/1.png", "masks/t/1/000.png", "masks/t/1/001.png"])
-    found, _ = find("folder", root, mask="masks/{type}/{stem}/*.png")
-    assert masks(found, root) == {"defect/t/1.png": ["masks/t/1/000.png", "masks/t/1/001.png"]}
+    images, _ = find("folder", root, mask="masks/{type}/{stem}/*.png")
+    assert masks(images, root) == {"defect/t/1.png": ["masks/t/1/000.png", "masks/t/1/001.png"]}
 
 
 def test_a_mask_may_be_named_without_the_folders_between(tree: Tree, find: Find) -> None:
@@ -132,8 +136,8 @@ def test_a_mask_that_fits_two_images(tree: Tree, find: Find) -> None:
 def test_a_mask_without_an_image(tree: Tree, find: Find) -> None:
     root = tree([*OWN, "masks/dent/d.png", "masks/burn/a.png"])
     _, rejected = find("folder", root)
-    assert sorted(one.path for one in rejected) == [str(root / "masks/burn/a.png"), str(root / "masks/dent/d.png")]
-    assert all("a mask without an image" in one.reason for one in rejected)
+    assert sorted(file.path for file in rejected) == [str(root / "masks/burn/a.png"), str(root / "masks/dent/d.png")]
+    assert all("a mask without an image" in file.reason for file in rejected)
 
 
 def test_an_image_that_is_good_and_bad(tree: Tree, find: Find) -> None:
@@ -143,11 +147,11 @@ def test_an_image_that_is_good_and_bad(tree: Tree, find: Find) -> None:
 
 def test_unicode_and_spaces(tree: Tree, find: Find) -> None:
     paths = ["normal/Prüfling 1 – grün.png", "defect/Kratzer ä/傷 [1].png", "masks/Kratzer ä/傷 [1].png"]
-    found, rejected = find("folder", tree(paths), group_pattern=r"Prüfling (\d)")
+    images, rejected = find("folder", tree(paths), group_pattern=r"Prüfling (\d)")
     assert rejected == []
-    assert {one.name for one in found.values()} == set(paths[:2])
-    assert found["part:normal/Prüfling 1 – grün.png"].group == "1"
-    assert len(found["part:defect/Kratzer ä/傷 [1].png"].masks) == 1
+    assert {image.name for image in images.values()} == set(paths[:2])
+    assert images["part:normal/Prüfling 1 – grün.png"].group == "1"
+    assert len(images["part:defect/Kratzer ä/傷 [1].png"].masks) == 1
 
 
 def test_linked_folders_are_followed_once(tree: Tree, tmp_path: Path, find: Find) -> None:
@@ -163,9 +167,9 @@ def test_linked_folders_are_followed_once(tree: Tree, tmp_path: Path, find: Find
 def test_no_folder_and_no_normals(tree: Tree, find: Find) -> None:
     with pytest.raises(UserError, match=r"data\.folder: .*root/nowhere is not a folder; put the images there"):
         find("folder", tree([]) / "nowhere")
-    with pytest.raises(UserError, match=r"no normal images of category 'part' in .*'normal/\*\*'.* holds nothing$"):
+    with pytest.raises(UserError, match=r"no good images of category 'part' in .*'normal/\*\*'.* holds nothing$"):
         find("folder", tree([]))
-    with pytest.raises(UserError, match=r"no normal images of category 'part' in .* holds defect/$"):
+    with pytest.raises(UserError, match=r"no good images of category 'part' in .* holds defect/$"):
         find("folder", tree(["defect/t/a.png"]))
 
 
@@ -173,9 +177,9 @@ def test_no_folder_and_no_normals(tree: Tree, find: Find) -> None:
 def test_a_name_that_is_no_text(tree: Tree, find: Find) -> None:
     root = tree(["normal/a.png"])
     (root / os.fsdecode(b"normal/\xff.png")).write_bytes(b"")
-    found, rejected = find("folder", root)
-    assert set(found) == {"part:normal/a.png"}
-    assert [(one.path, one.reason) for one in rejected] == [
+    images, rejected = find("folder", root)
+    assert set(images) == {"part:normal/a.png"}
+    assert [(file.path, file.reason) for file in rejected] == [
         (f"{root}/normal/?.png", "its name is not valid UTF-8; rename it")
     ]
 
@@ -209,7 +213,9 @@ def test_globs(glob: str, matches: list[str], others: list[str]) -> None:
     ],
 )
 def test_bad_globs_are_refused(changes: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match=r"below the category's folder|\{stem\} once|no set of letters"):
+    with pytest.raises(
+        ValidationError, match=r"below the category's folder|\{stem\}.* exactly once|empty or reversed set"
+    ):
         DataConfig.model_validate({"source": "folder", **changes})
 
 
@@ -246,16 +252,16 @@ def test_whatever_the_tree(paths: list[str], likely: list[str], good: list[str],
         root = Path(name)
         written = [path for path in [*good, *paths, *likely] if write(root / path)]
         try:
-            found, rejected = find_images("folder", root, **{"categories": ("part",), **changes})
+            images, rejected = find_images("folder", root, **{"categories": ("part",), **changes})
         except UserError as fault:
             assert "\n" not in str(fault)
             return
-        names = [(one.category, one.name.casefold()) for one in found.values()]
+        names = [(image.category, image.name.casefold()) for image in images.values()]
         assert len(set(names)) == len(names)
-        files = [one.file for one in found.values()]
+        files = [image.file for image in images.values()]
         assert len(set(files)) == len(files)
         assert {file.relative_to(root).as_posix() for file in files} <= set(written)
-        used = {mask for one in found.values() for mask in one.masks} | {Path(one.path) for one in rejected}
+        used = {mask for image in images.values() for mask in image.masks} | {Path(file.path) for file in rejected}
         assert not used & set(files)
         assert all(re.search(r"\.(png|jpg|bmp)$", str(file), re.IGNORECASE) for file in files)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stages.download.sources.conftest import Find, kinds, masks, splits, write_image
+from tests.stages.download.sources.conftest import Find, defect_types, masks, splits, write_image
 
 
 def kolektor(root: Path, top: str = "") -> Path:
@@ -22,24 +22,24 @@ def kolektor(root: Path, top: str = "") -> Path:
 
 @pytest.mark.parametrize("top", ["", "KolektorSDD2"])
 def test_kolektor_sdd2(tmp_path: Path, find: Find, top: str) -> None:
-    found, rejected = find("kolektor_sdd2", kolektor(tmp_path, top), "surface")
+    images, rejected = find("kolektor_sdd2", kolektor(tmp_path, top), "surface")
     assert rejected == []
-    assert splits(found) == {  # without the defect of the training part
+    assert splits(images) == {  # without the defect of the training part
         "surface:train/10000.png": "train",
         "surface:train/10001.png": "train",
         "surface:test/20000.png": "test",
         "surface:test/20001.png": "test",
         "surface:test/20002.png": "test",
     }
-    assert kinds(found) == {"surface:test/20002.png": "defect"}
-    one = found["surface:test/20002.png"]
-    assert masks(one, tmp_path / top) == ["test/20002_GT.png"]
-    assert one.mask_above == 0
+    assert defect_types(images) == {"surface:test/20002.png": "defect"}
+    image = images["surface:test/20002.png"]
+    assert masks(image, tmp_path / top) == ["test/20002_GT.png"]
+    assert image.mask_above == 0
 
 
 def test_kolektor_sdd2_grouped_has_all_defects(tmp_path: Path, find: Find) -> None:
-    found, _ = find("kolektor_sdd2", kolektor(tmp_path), split="grouped")
-    assert set(kinds(found)) == {"part:test/20002.png", "part:train/10002.png"}
+    images, _ = find("kolektor_sdd2", kolektor(tmp_path), split="grouped")
+    assert set(defect_types(images)) == {"part:test/20002.png", "part:train/10002.png"}
 
 
 def test_kolektor_sdd2_needs_readable_masks(tmp_path: Path, find: Find) -> None:
@@ -47,9 +47,9 @@ def test_kolektor_sdd2_needs_readable_masks(tmp_path: Path, find: Find) -> None:
     (root / "test/20000_GT.png").unlink()
     (root / "test/20001_GT.png").write_bytes(b"no image")
     (root / "test/20002.png").unlink()
-    found, rejected = find("kolektor_sdd2", root)
-    assert not [name for name in found if "test" in name]
-    reasons = {Path(one.path).name: one.reason for one in rejected}
+    images, rejected = find("kolektor_sdd2", root)
+    assert not [name for name in images if "test" in name]
+    reasons = {Path(file.path).name: file.reason for file in rejected}
     assert "its mask 20000_GT.png is missing" in reasons.pop("20000.png")
     assert "its mask 20001_GT.png cannot be read: not an image" in reasons.pop("20001.png")
     assert "a mask without an image" in reasons.pop("20002_GT.png")

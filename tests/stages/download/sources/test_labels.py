@@ -1,4 +1,4 @@
-"""One's own images as a CSV file lists them."""
+"""The user's own images as a CSV file lists them."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def written(tree: Tree, text: str, folder: str = "") -> Path:
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 def test_a_table(tree: Tree, find: Find, folder: str, start: str) -> None:
     root = written(tree, start + TABLE, folder)
-    found, rejected = find("folder", root, labels="labels.csv")
+    images, rejected = find("folder", root, labels="labels.csv")
     assert rejected == []
-    assert {one.name: (one.defect_type, one.group, one.split) for one in found.values()} == {
+    assert {image.name: (image.defect_type, image.group, image.split) for image in images.values()} == {
         "day 1/a.png": ("", "lot1", "train"),
         "day 1/b.png": ("", "day 1/b.png", ""),
         "day 2/c.png": ("dent", "lot2", "test"),
         "day 2/d.png": ("scratch, deep", "lot2", ""),
     }
-    assert [one.masks for one in found.values()] == [(), (), (root / folder / "day 2/c_mask.png",), ()]
+    assert [image.masks for image in images.values()] == [(), (), (root / folder / "day 2/c_mask.png",), ()]
 
 
 def test_two_columns_are_enough(tree: Tree, find: Find) -> None:
-    found, _ = find("folder", written(tree, "label,path\n,day 1/a.png\n"), labels="labels.csv")
-    assert list(found) == ["part:day 1/a.png"]
+    images, _ = find("folder", written(tree, "label,path\n,day 1/a.png\n"), labels="labels.csv")
+    assert list(images) == ["part:day 1/a.png"]
 
 
 @pytest.mark.parametrize(
@@ -50,19 +50,19 @@ def test_two_columns_are_enough(tree: Tree, find: Find) -> None:
     [
         ("path,label", "file,label", r"labels\.csv line 1: no column 'path'; it names file, label, group, mask, split"),
         (TABLE, "", r"labels\.csv line 1: no column 'path'; it names nothing"),
-        ("day 1/a.png", "day 1/z.png", r"line 2: there is no file 'day 1/z\.png' below .*; mend the path"),
+        ("day 1/a.png", "day 1/z.png", r"line 2: there is no file 'day 1/z\.png' below .*; correct the path"),
         ("day 1/a.png", "day 1\\a.png", r"line 2: there is no file .*; write / between folders"),
         ("day 1/a.png", "../day 1/a.png", r"line 2: '\.\./day 1/a\.png' leads out of"),
         ("day 1/a.png", "/etc/a.png", r"line 2: '/etc/a\.png' leads out of"),
         ("day 1/a.png", "day 1", r"line 2: there is no file 'day 1'"),
-        ("day 1/a.png", "labels.csv", r"line 2: 'labels\.csv' is no image by its ending"),
+        ("day 1/a.png", "labels.csv", r"line 2: 'labels\.csv' has no image ending"),
         ("day 1/a.png", "", r"line 2: column 'path' is empty"),
         ("day 1/a.png", "n" * 300 + ".png", r"line 2: there is no file 'n"),
         ("day 1/a.png", "a\0.png", r"labels\.csv.*(there is no file|not a CSV)"),
-        ("./day 1/b.png", "day 1//a.png", r"line 3: day 1/a\.png stands in .*labels\.csv line 2 already"),
+        ("./day 1/b.png", "day 1//a.png", r"line 3: day 1/a\.png is already named in .*labels\.csv line 2"),
         ("lot1,,train", "lot1,,learn", r"line 2: split 'learn'; it is train, validation, test or empty"),
-        (",test", ",train", r"line 4: a defect \(dent\) for train; detectors learn from good images"),
-        ("lot1,,", "lot1,day 2/c_mask.png,", r"line 2: day 1/a\.png is good, and has the mask day 2/c_mask\.png"),
+        (",test", ",train", r"line 4: a defect \(dent\) in split train; detectors learn from good images only"),
+        ("lot1,,", "lot1,day 2/c_mask.png,", r"line 2: day 1/a\.png is good but has the mask day 2/c_mask\.png"),
         ("day 2/c_mask.png,", "day 2/e.png,", r"line 4: there is no file 'day 2/e\.png'"),
         ('"scratch, deep"', "scratch, deep", r"line 6: not 5 cells as in line 1; quote a cell that holds a comma"),
         (",,lot1,,train", "", r"line 2: not 5 cells"),
@@ -90,5 +90,5 @@ def test_no_such_table_and_no_normals(tree: Tree, find: Find) -> None:
         UserError, match=r"data\.labels: there is no .*root/other\.csv; .* holds day 1/, day 2/, labels\.csv"
     ):
         find("folder", root, labels="other.csv")
-    with pytest.raises(UserError, match="folder has no normal images of category 'part'"):
+    with pytest.raises(UserError, match="folder has no good images of category 'part'"):
         find("folder", root, labels="labels.csv")

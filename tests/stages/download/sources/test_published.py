@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.types import UserError
-from tests.stages.download.sources.conftest import Find, Tree, kinds, masks, splits, write_image
+from tests.stages.download.sources.conftest import Find, Tree, defect_types, masks, splits, write_image
 
 MVTEC_AD = [
     *(f"bottle/train/good/{i:03d}.png" for i in range(3)),
@@ -74,38 +74,38 @@ pcb1,train,normal,pcb1/Data/Images/Normal/9999.JPG,
 @pytest.mark.parametrize("top", ["", "mvtec_anomaly_detection/"])
 def test_mvtec_ad(tree: Tree, find: Find, top: str) -> None:
     root = tree([top + path for path in MVTEC_AD])
-    found, rejected = find("mvtec_ad", root, "bottle")
+    images, rejected = find("mvtec_ad", root, "bottle")
     assert rejected == []
-    assert splits(found) == {
+    assert splits(images) == {
         **{f"bottle:train/good/{i:03d}.png": "train" for i in range(3)},
         "bottle:test/good/000.png": "test",
         "bottle:test/broken_large/000.png": "test",
         "bottle:test/broken_large/001.png": "test",
         "bottle:test/contamination/000.png": "test",
     }
-    assert kinds(found) == {
+    assert defect_types(images) == {
         "bottle:test/broken_large/000.png": "broken_large",
         "bottle:test/broken_large/001.png": "broken_large",
         "bottle:test/contamination/000.png": "contamination",
     }
-    one = found["bottle:test/broken_large/001.png"]
-    assert masks(one, root) == [f"{top}bottle/ground_truth/broken_large/001_mask.png"]
-    assert one.mask_above == 127
-    assert found["bottle:test/good/000.png"].masks == ()
-    assert len({one.group for one in found.values()}) == len(found)  # each image is one
+    image = images["bottle:test/broken_large/001.png"]
+    assert masks(image, root) == [f"{top}bottle/ground_truth/broken_large/001_mask.png"]
+    assert image.mask_above == 127
+    assert images["bottle:test/good/000.png"].masks == ()
+    assert len({image.group for image in images.values()}) == len(images)  # each image is its own group
 
 
 def test_several_categories_at_once(tree: Tree, find: Find) -> None:
-    found, _ = find("mvtec_ad", tree(MVTEC_AD), "cable", "bottle")
-    assert sum(one.category == "bottle" for one in found.values()) == 7
-    assert [name for name in found if name.startswith("cable:")] == ["cable:train/good/000.png"]
+    images, _ = find("mvtec_ad", tree(MVTEC_AD), "cable", "bottle")
+    assert sum(image.category == "bottle" for image in images.values()) == 7
+    assert [name for name in images if name.startswith("cable:")] == ["cable:train/good/000.png"]
 
 
 def test_mvtec_ad2(tree: Tree, find: Find) -> None:
     root = tree(MVTEC_AD2)
-    found, rejected = find("mvtec_ad2", root, "can")
+    images, rejected = find("mvtec_ad2", root, "can")
     assert rejected == []
-    assert splits(found) == {
+    assert splits(images) == {
         "can:train/good/000_regular.png": "train",
         "can:train/good/001_regular.png": "train",
         "can:validation/good/000_regular.png": "validation",
@@ -115,16 +115,16 @@ def test_mvtec_ad2(tree: Tree, find: Find) -> None:
         "can:test_public/bad/000_regular.png": "test",
         "can:test_public/bad/000_underexposed.png": "test",
     }
-    one = found["can:test_public/bad/000_underexposed.png"]
-    assert one.defect_type == "bad"
-    assert masks(one, root) == ["can/test_public/ground_truth/bad/000_underexposed_mask.png"]
+    image = images["can:test_public/bad/000_underexposed.png"]
+    assert image.defect_type == "bad"
+    assert masks(image, root) == ["can/test_public/ground_truth/bad/000_underexposed_mask.png"]
 
 
 def test_mvtec_ad2_keeps_a_scene_together(tree: Tree, find: Find) -> None:
-    found, _ = find("mvtec_ad2", tree(MVTEC_AD2), "can")
+    images, _ = find("mvtec_ad2", tree(MVTEC_AD2), "can")
     scenes: dict[str, list[str]] = {}
-    for one in found.values():
-        scenes.setdefault(one.group, []).append(one.name)
+    for image in images.values():
+        scenes.setdefault(image.group, []).append(image.name)
     assert sorted(scenes.values()) == [
         ["test_public/bad/000_regular.png", "test_public/bad/000_underexposed.png"],
         ["test_public/good/000_overexposed.png", "test_public/good/000_regular.png"],
@@ -137,49 +137,49 @@ def test_mvtec_ad2_keeps_a_scene_together(tree: Tree, find: Find) -> None:
 
 def test_mvtec_loco(tree: Tree, find: Find) -> None:
     root = tree(MVTEC_LOCO)
-    found, rejected = find("mvtec_loco", root, "pushpins")
+    images, rejected = find("mvtec_loco", root, "pushpins")
     assert rejected == []
-    assert splits(found) == {
+    assert splits(images) == {
         "pushpins:train/good/000.png": "train",
         "pushpins:validation/good/000.png": "validation",
         "pushpins:test/good/000.png": "test",
         "pushpins:test/logical_anomalies/000.png": "test",
         "pushpins:test/structural_anomalies/000.png": "test",
     }
-    one = found["pushpins:test/logical_anomalies/000.png"]
-    assert one.defect_type == "logical_anomalies"
+    image = images["pushpins:test/logical_anomalies/000.png"]
+    assert image.defect_type == "logical_anomalies"
     folder = "pushpins/ground_truth/logical_anomalies/000"
-    assert masks(one, root) == [f"{folder}/000.png", f"{folder}/001.png"]
-    assert one.mask_above == 0
-    assert len(found["pushpins:test/structural_anomalies/000.png"].masks) == 1
+    assert masks(image, root) == [f"{folder}/000.png", f"{folder}/001.png"]
+    assert image.mask_above == 0
+    assert len(images["pushpins:test/structural_anomalies/000.png"].masks) == 1
 
 
 @pytest.mark.parametrize("top", ["", "BTech_Dataset_transformed/"])
 def test_btad(tree: Tree, find: Find, top: str) -> None:
     root = tree([top + path for path in BTAD])
-    found, rejected = find("btad", root, "01", "03")
+    images, rejected = find("btad", root, "01", "03")
     assert rejected == []
-    assert splits(found) == {
+    assert splits(images) == {
         "01:train/ok/0000.bmp": "train",
         "01:test/ok/0001.bmp": "test",
         "01:test/ko/0000.bmp": "test",
         "03:train/ok/0000.bmp": "train",
         "03:test/ko/0000.bmp": "test",
     }
-    assert kinds(found) == {"01:test/ko/0000.bmp": "ko", "03:test/ko/0000.bmp": "ko"}
-    assert masks(found["01:test/ko/0000.bmp"], root) == [f"{top}01/ground_truth/ko/0000.png"]
-    assert masks(found["03:test/ko/0000.bmp"], root) == [f"{top}03/ground_truth/ko/0000.bmp"]
+    assert defect_types(images) == {"01:test/ko/0000.bmp": "ko", "03:test/ko/0000.bmp": "ko"}
+    assert masks(images["01:test/ko/0000.bmp"], root) == [f"{top}01/ground_truth/ko/0000.png"]
+    assert masks(images["03:test/ko/0000.bmp"], root) == [f"{top}03/ground_truth/ko/0000.bmp"]
 
 
 def test_visa_without_a_split_file(tree: Tree, find: Find) -> None:
     root = tree(VISA)
-    found, rejected = find("visa", root, "candle")
+    images, rejected = find("visa", root, "candle")
     assert rejected == []
-    assert len(found) == 6
-    assert set(splits(found).values()) == {""}
-    one = found["candle:Data/Images/Anomaly/001.JPG"]
-    assert (one.defect_type, one.mask_above) == ("anomaly", 0)
-    assert masks(one, root) == ["candle/Data/Masks/Anomaly/001.png"]
+    assert len(images) == 6
+    assert set(splits(images).values()) == {""}
+    image = images["candle:Data/Images/Anomaly/001.JPG"]
+    assert (image.defect_type, image.mask_above) == ("anomaly", 0)
+    assert masks(image, root) == ["candle/Data/Masks/Anomaly/001.png"]
 
 
 def visa_with_split(tree: Tree, text: str = VISA_SPLIT) -> Path:
@@ -190,28 +190,28 @@ def visa_with_split(tree: Tree, text: str = VISA_SPLIT) -> Path:
 
 
 def test_visa_with_its_split_file(tree: Tree, find: Find) -> None:
-    found, rejected = find("visa", visa_with_split(tree), "candle")  # rows of pcb1 do not matter
-    assert splits(found) == {
+    images, rejected = find("visa", visa_with_split(tree), "candle")  # rows of pcb1 do not matter
+    assert splits(images) == {
         "candle:Data/Images/Normal/0000.JPG": "train",
         "candle:Data/Images/Normal/0001.JPG": "train",
         "candle:Data/Images/Normal/0002.JPG": "test",
         "candle:Data/Images/Anomaly/000.JPG": "test",
         "candle:Data/Images/Anomaly/001.JPG": "test",
     }
-    assert [Path(one.path).name for one in rejected] == ["0003.JPG"]
+    assert [Path(file.path).name for file in rejected] == ["0003.JPG"]
     assert "1cls.csv does not name it" in rejected[0].reason
 
 
 def test_visa_grouped_needs_no_split_file(tree: Tree, find: Find) -> None:
-    found, rejected = find("visa", visa_with_split(tree, "broken"), "candle", split="grouped")
-    assert (len(found), rejected) == (6, [])
+    images, rejected = find("visa", visa_with_split(tree, "broken"), "candle", split="grouped")
+    assert (len(images), rejected) == (6, [])
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("object,split", "object,part", r"1cls\.csv line 1: no column 'split'; it names object, part, label"),
-        ("Normal/0001", "Normal/0000", r"1cls\.csv line 3: candle/.*0000\.JPG stands in .*line 2 already"),
+        ("Normal/0001", "Normal/0000", r"1cls\.csv line 3: candle/.*0000\.JPG is already named in .*line 2"),
         ("Normal/0001", "Normal/7777", r"1cls\.csv line 3: there is no file 'candle/.*7777\.JPG'"),
         ("candle,test,normal", "candle,later,normal", r"1cls\.csv line 4: split 'later'; it is train or test"),
         (
@@ -242,7 +242,7 @@ def test_a_mask_without_an_image(
 ) -> None:
     root = tree([*paths, orphan])
     _, rejected = find(source, root, category)
-    assert [one.path for one in rejected] == [str(root / orphan)]
+    assert [file.path for file in rejected] == [str(root / orphan)]
     assert rejected[0].category == category
     assert f"a mask without an image: there is no defective image {stem!r}" in rejected[0].reason
 
@@ -268,7 +268,7 @@ def test_a_category_that_the_data_set_lacks(tree: Tree, find: Find, source: str,
 def test_another_layout(tree: Tree, find: Find, source: str) -> None:
     root = tree(["pictures/a.png", "more/b.png"])
     with pytest.raises(
-        UserError, match=r"does not hold .*(good|ok|Normal|_GT|MT_Free).*; it holds more/, pictures/; put"
+        UserError, match=r"does not hold .*(good|ok|Normal|_GT|MT_Free).*; it holds more/, pictures/; arrange"
     ):
         find(source, root)
     with pytest.raises(UserError, match="nowhere is not a folder"):
@@ -277,7 +277,7 @@ def test_another_layout(tree: Tree, find: Find, source: str) -> None:
 
 @pytest.mark.parametrize("source", ["kolektor_sdd2", "magnetic_tile"])
 def test_data_sets_of_one_kind(tree: Tree, find: Find, source: str) -> None:
-    with pytest.raises(UserError, match=f"{source} is of one kind of part, a, b are several"):
+    with pytest.raises(UserError, match=f"{source} has a single kind of part, but a, b are several"):
         find(source, tree([]), "a", "b")
 
 

@@ -1,4 +1,4 @@
-"""Drawn parts: the same bytes from the same arguments, and masks that hold every changed pixel."""
+"""Rendered parts: the same bytes from the same arguments, and masks that hold every changed pixel."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from stages.download.found import Found
+from stages.download.found import SourceImage
 from stages.download.sources import drawing
-from stages.download.sources.drawing import KINDS, LEAST_SHARE, VISIBLE, draw
+from stages.download.sources.drawing import DEFECT_TYPES, MIN_SHARE, VISIBLE, render
 from tests.stages.download.sources.conftest import Find
 
 SMALL = {"normals": 21, "defects": 9, "side": 32}
 
 
-def contents(found: dict[str, Found]) -> dict[str, bytes]:
-    return {name: b"".join(file.read_bytes() for file in (one.file, *one.masks)) for name, one in found.items()}
+def contents(images: dict[str, SourceImage]) -> dict[str, bytes]:
+    return {name: b"".join(file.read_bytes() for file in (image.file, *image.masks)) for name, image in images.items()}
 
 
 def test_what_is_found(tmp_path: Path, find: Find) -> None:
-    found, rejected = find("synthetic", tmp_path, "a", "b", synthetic=SMALL)
+    images, rejected = find("synthetic", tmp_path, "a", "b", synthetic=SMALL)
     assert rejected == []
     for category in ("a", "b"):
-        own = [one for one in found.values() if one.category == category]
-        assert Counter(one.defect_type for one in own) == {"": 21, "scratch": 3, "stain": 2, "hole": 2, "bent": 2}
-        assert Counter(one.group for one in own if one.normal) == {"lot0": 10, "lot1": 10, "lot2": 1}
-        assert {one.split for one in own} == {""}
-    for one in found.values():
-        assert Image.open(one.file).size == (32, 32)
-        assert len(one.masks) == (0 if one.normal else 1)
-        for mask in one.masks:
+        own = [image for image in images.values() if image.category == category]
+        assert Counter(image.defect_type for image in own) == {"": 21, "scratch": 3, "stain": 2, "hole": 2, "bent": 2}
+        assert Counter(image.group for image in own if image.is_good) == {"lot0": 10, "lot1": 10, "lot2": 1}
+        assert {image.split for image in own} == {""}
+    for image in images.values():
+        assert Image.open(image.file).size == (32, 32)
+        assert len(image.masks) == (0 if image.is_good else 1)
+        for mask in image.masks:
             assert set(np.unique(np.asarray(Image.open(mask)))) == {0, 255}
-    assert len({file for one in found.values() for file in (one.file, *one.masks)}) == 2 * (21 + 9 + 9)
+    assert len({file for image in images.values() for file in (image.file, *image.masks)}) == 2 * (21 + 9 + 9)
 
 
 def test_same_arguments_same_bytes(tmp_path: Path, find: Find) -> None:
@@ -50,20 +50,20 @@ def test_same_arguments_same_bytes(tmp_path: Path, find: Find) -> None:
     assert not set(other.values()) & set(first.values())
 
 
-def test_what_is_there_is_not_drawn_again(tmp_path: Path, find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, _ = find("synthetic", tmp_path, "a", synthetic=SMALL)
-    gone = found["a:defect/hole/00002.png"].file
-    before = contents(found)
+def test_existing_files_are_not_rendered_again(tmp_path: Path, find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, _ = find("synthetic", tmp_path, "a", synthetic=SMALL)
+    gone = images["a:defect/hole/00002.png"].file
+    before = contents(images)
     gone.unlink()  # as after a kill between the mask and the image
-    drawn: list[tuple[int, str]] = []
+    rendered: list[tuple[int, str]] = []
 
-    def count(seed: int, category: str, number: int, side: int, kind: str) -> drawing.Drawing:
-        drawn.append((number, kind))
-        return draw(seed, category, number, side, kind)
+    def count(seed: int, category: str, number: int, side: int, defect_type: str) -> drawing.RenderedPart:
+        rendered.append((number, defect_type))
+        return render(seed, category, number, side, defect_type)
 
-    monkeypatch.setattr("stages.download.sources.synthetic.draw", count)
+    monkeypatch.setattr("stages.download.sources.synthetic.render", count)
     assert contents(find("synthetic", tmp_path, "a", synthetic=SMALL)[0]) == before
-    assert drawn == [(2, "hole")]
+    assert rendered == [(2, "hole")]
 
 
 @settings(deadline=None, max_examples=60)
@@ -72,22 +72,22 @@ def test_what_is_there_is_not_drawn_again(tmp_path: Path, find: Find, monkeypatc
     st.text(max_size=5),
     st.integers(0, 10**6),
     st.sampled_from([32, 48, 100]),
-    st.sampled_from(KINDS),
+    st.sampled_from(DEFECT_TYPES),
 )
-def test_masks_are_what_changed(seed: int, category: str, number: int, side: int, kind: str) -> None:
-    part = draw(seed, category, number, side, kind)
+def test_masks_are_what_changed(seed: int, category: str, number: int, side: int, defect_type: str) -> None:
+    part = render(seed, category, number, side, defect_type)
     assert part.image.shape == (side, side, 3)
     assert part.mask.shape == (side, side)
-    clean = clean_part(seed, category, number, side, kind)
+    clean = clean_part(seed, category, number, side, defect_type)
     change = np.abs(part.image.astype(int) - clean).max(axis=2)
     assert not change[~part.mask].any()  # outside it nothing changed
     assert (change[part.mask] >= VISIBLE).mean() > 0.5
-    assert LEAST_SHARE <= part.mask.mean() < 0.5
+    assert MIN_SHARE <= part.mask.mean() < 0.5
     assert ndimage.label(part.mask, np.ones((3, 3)))[1] == 1
 
 
-def clean_part(seed: int, category: str, number: int, side: int, kind: str) -> np.ndarray:
-    """The same part before its defect, as the function that draws the defect gets it."""
+def clean_part(seed: int, category: str, number: int, side: int, defect_type: str) -> np.ndarray:
+    """The same part before its defect, as the function that renders the defect gets it."""
     seen: list[np.ndarray] = []
 
     def spy(source: np.random.Generator, image: np.ndarray, strength: int) -> np.ndarray:
@@ -96,32 +96,32 @@ def clean_part(seed: int, category: str, number: int, side: int, kind: str) -> n
 
     original = drawing.DEFECTS
     try:
-        drawing.DEFECTS = {**original, kind: spy}
-        draw(seed, category, number, side, kind)
+        drawing.DEFECTS = {**original, defect_type: spy}
+        render(seed, category, number, side, defect_type)
     finally:
         drawing.DEFECTS = original
     return seen[0]
 
 
 def test_a_good_part_has_no_mask_and_is_another_than_the_defective_one() -> None:
-    good = draw(0, "a", 3, 64)
+    good = render(0, "a", 3, 64)
     assert not good.mask.any()
     assert not np.array_equal(good.image, clean_part(0, "a", 3, 64, "hole"))
 
 
 def test_categories_look_different_and_parts_of_one_alike() -> None:
     means = {
-        category: np.array([draw(0, category, number, 64).image.mean(axis=(0, 1)) for number in range(0, 60, 6)])
+        category: np.array([render(0, category, number, 64).image.mean(axis=(0, 1)) for number in range(0, 60, 6)])
         for category in ("mono", "bracket", "plate")
     }
     within = max(values.std(axis=0).max() for values in means.values())
     centres = [values.mean(axis=0) for values in means.values()]
-    apart = min(np.abs(one - other).max() for i, one in enumerate(centres) for other in centres[:i])
+    apart = min(np.abs(centre - other).max() for i, centre in enumerate(centres) for other in centres[:i])
     assert apart > 2 * within > 0
 
 
 def test_parts_of_a_lot_share_its_tone() -> None:
-    tones = np.array([draw(0, "plate", number, 64).image.mean() for number in range(100)]).reshape(10, 10)
+    tones = np.array([render(0, "plate", number, 64).image.mean() for number in range(100)]).reshape(10, 10)
     assert tones.mean(axis=1).std() > 1.5 * tones.std(axis=1).mean()
 
 

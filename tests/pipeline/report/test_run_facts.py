@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.cli import stage as stage_command
 from pipeline.project import exit_codes
-from pipeline.report.circumstances import HEAD, TAIL, circumstances, finish
-from pipeline.report.words import Table
+from pipeline.report.run_facts import HEAD, TAIL, collect_run_facts, write_index
+from pipeline.report.tables import Table
 from stages.types import UserError
 
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
@@ -47,33 +47,33 @@ def committed(root: Path) -> None:
 
 
 def test_without_a_body_there_is_no_page(tmp_path: Path) -> None:
-    assert finish(tmp_path) is None
+    assert write_index(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_page_is_the_body_and_the_circumstances(root: Path) -> None:
+def test_the_page_is_the_body_and_the_facts(root: Path) -> None:
     log(root, "score", 75)
     body = (root / "data/report/body.html").read_text()
-    index = finish(root)
+    index = write_index(root)
     assert index == root / "data/report/index.html"
     text = index.read_text()
     assert HEAD not in text
     assert TAIL not in text
-    for words in ("<p>results</p>", "Last stage finished 2026-11-22 12:29 UTC", "1 min 15 s", "Python 3."):
-        assert words in text
+    for part in ("<p>results</p>", "Last stage finished 2026-11-22 12:29 UTC", "1 min 15 s", "Python 3."):
+        assert part in text
     assert (root / "data/report/body.html").read_text() == body
     assert {path.name for path in index.parent.iterdir()} == {"body.html", "index.html"}
 
 
 def test_it_is_written_only_where_it_changes(root: Path) -> None:
     log(root, "score", 75)
-    index = finish(root)
+    index = write_index(root)
     assert index is not None
     before = index.stat().st_ino
-    finish(root)
+    write_index(root)
     assert index.stat().st_ino == before
     log(root, "score", 76)
-    finish(root)
+    write_index(root)
     assert index.stat().st_ino != before
     assert "1 min 16 s" in index.read_text()
 
@@ -85,7 +85,7 @@ def test_times_and_counts_in_the_order_of_the_stages(root: Path) -> None:
     write(root, "data/logs/features.counts.json", {"cached": 1200, "computed": 3})
     write(root, "data/logs/infer-tile-ear.counts.json", {"cached": 4, "computed": 5})
     write(root, "data/logs/half.time.json", "{")
-    table = circumstances(root).stages
+    table = collect_run_facts(root).stages
     assert isinstance(table, Table)
     assert [tuple(line.cells[:4]) for line in table.lines] == [
         ("features", "60.0 s", "1,200", "3"),
@@ -97,24 +97,24 @@ def test_times_and_counts_in_the_order_of_the_stages(root: Path) -> None:
 
 
 def test_no_stage_has_run_here(root: Path) -> None:
-    found = circumstances(root)
-    assert "came from elsewhere" in str(found.stages)
+    found = collect_run_facts(root)
+    assert "come from DVC's cache or remote" in str(found.stages)
     assert found.finished == ""
 
 
 def test_commit_and_what_differs_from_it(root: Path) -> None:
-    assert "no git repository" in circumstances(root).commit
+    assert "not a git repository" in collect_run_facts(root).commit
     committed(root)
-    clean = circumstances(root).commit
+    clean = collect_run_facts(root).commit
     assert "uncommitted" not in clean
     assert "not committed" not in clean
     write(root, "dvc.lock", "a: 2\n")
     write(root, "data/metrics/metrics.json", {})
-    assert circumstances(root).commit == clean + "; its results are not committed yet"
+    assert collect_run_facts(root).commit == clean + "; its results are not committed yet"
     write(root, "params.yaml", "a: 3\n")
-    assert circumstances(root).commit == clean + " with uncommitted changes in params.yaml"
+    assert collect_run_facts(root).commit == clean + " with uncommitted changes in params.yaml"
     write(root, "untracked.txt", "x")
-    assert "untracked" not in circumstances(root).commit
+    assert "untracked" not in collect_run_facts(root).commit
 
 
 def test_a_stage_notes_its_time_only_when_it_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_a_stage_notes_its_time_only_when_it_ends_well(tmp_path: Path, monkeypat
     assert stage_command.run_stage("score", None, None) == exit_codes.OK
     written = {path.name: json.loads(path.read_text()) for path in (tmp_path / "data/logs").iterdir()}
     assert set(written) == {"infer-tile-ear.time.json", "score.time.json"}
-    assert all(set(one) == {"seconds", "finished"} and one["seconds"] >= 0 for one in written.values())
+    assert all(set(log) == {"seconds", "finished"} and log["seconds"] >= 0 for log in written.values())
 
     def fail(*which: object) -> None:
         raise UserError("no")

@@ -1,4 +1,4 @@
-"""Small projects of any shape whose stages up to `infer` and `probe` are drawn; `score` and `report` really run."""
+"""Small projects of any shape. The outputs of stages up to `infer` and `probe` are random; `score` really runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from stages.fusion.members import FUSION
 
 @dataclass(frozen=True)
 class Shape:
-    """What the project is like."""
+    """Size and contents of a project."""
 
     categories: Sequence[str] = ("plate",)
     detectors: Sequence[str] = ("ear", "knn", "pca")
@@ -41,7 +41,7 @@ class Shape:
     size: tuple[int, int] = (48, 40)
     """Width and height of the images."""
     grain: int = 1
-    """Side in pixels of what looks alike: fine noise is nothing like a photograph, and takes much more room."""
+    """Side in pixels of blocks of noise. Finer noise is unlike a photograph and takes much more space as WebP."""
     map_side: int = 8
     first: str = "part0000.png"
     """Name of the first test image."""
@@ -54,12 +54,12 @@ SHAPES = {
     "no good": Shape(detectors=("knn", "pca"), good=0),
     "no bad": Shape(detectors=("knn", "pca"), bad=0),
     "no threshold": Shape(detectors=("knn",), validation=0),
-    "floor": Shape(detectors=("pca",), good=2, bad=1, types=("dent",)),
+    "one baseline": Shape(detectors=("pca",), good=2, bad=1, types=("dent",)),
 }
 
 
-def draw(folder: Path, shape: Shape) -> Params:
-    """Everything that the report reads, below `folder`, and the parameters; the working directory is left alone."""
+def make_run(folder: Path, shape: Shape) -> Params:
+    """Write all that the report reads below `folder`; returns the parameters. The working directory does not change."""
     sections = {"data": {"source": "folder", "categories": list(shape.categories)}, "detectors": list(shape.detectors)}
     sections["score"] = {"resamples": 50, "pixel_side": 32, "target_overkill": 0.1}
     (folder / paths.PARAMS).write_text(yaml.safe_dump(sections))
@@ -70,36 +70,36 @@ def draw(folder: Path, shape: Shape) -> Params:
         paths.REJECTED.write_text("path,category,reason\n")
         for category in shape.categories:
             for detector in params.scored_detectors:
-                _judged(params, shape, category, detector, manifest)
+                _write_predictions(params, shape, category, detector, manifest)
         for fitted in (paths.BACKBONE, paths.DENOISER):
             write_json(fitted / "model.json", {"info": {}, "metrics": {"loss": 0.5}})
-        _audited(shape, manifest)
-        _probed(shape)
+        _write_audit(shape, manifest)
+        _write_probe(shape)
         score(params)
     return params
 
 
 def _images(shape: Shape, category: str) -> pd.DataFrame:
-    """Image files of a category and their rows of the manifest."""
+    """Write the image files of a category; returns their rows of the manifest."""
     kinds = [("test", 0)] * shape.good + [("test", 1)] * shape.bad
     kinds += [("validation", 0)] * shape.validation + [("train", 0)] * 4
     rows = []
-    for place, (split, label) in enumerate(kinds):
-        path = f"images/{category}/{shape.first if place == 0 else f'part{place:04}.png'}"
-        generator = np.random.default_rng(place)
+    for number, (split, label) in enumerate(kinds):
+        path = f"images/{category}/{shape.first if number == 0 else f'part{number:04}.png'}"
+        generator = np.random.default_rng(number)
         width, height = (max(1, side // shape.grain) for side in shape.size)
         coarse = Image.fromarray(generator.integers(60, 200, (height, width, 3)).astype(np.uint8))
         _save(path, np.asarray(coarse.resize(shape.size, Image.Resampling.BICUBIC)))
         mask = ""
         if label and shape.masks:
-            mask = f"masks/{category}/part{place:04}.png"
+            mask = f"masks/{category}/part{number:04}.png"
             marked = np.zeros(shape.size[::-1], np.uint8)
             marked[10:20, 10:20] = 255
             _save(mask, marked)
-        kind = shape.types[place % len(shape.types)] if label else ""
-        digest = hashlib.sha256(f"{category}{place}".encode()).hexdigest()
+        kind = shape.types[number % len(shape.types)] if label else ""
+        digest = hashlib.sha256(f"{category}{number}".encode()).hexdigest()
         row = {"path": path, "sha256": digest, "category": category, "split": split, "label": label}
-        rows.append({**row, "defect_type": kind, "mask_path": mask, "group": str(place)})
+        rows.append({**row, "defect_type": kind, "mask_path": mask, "group": str(number)})
     return pd.DataFrame(rows)
 
 
@@ -108,8 +108,8 @@ def _save(path: str, pixels: NDArray[np.uint8]) -> None:
     Image.fromarray(pixels).save(paths.RAW / path)
 
 
-def _judged(params: Params, shape: Shape, category: str, detector: str, manifest: pd.DataFrame) -> None:
-    """Scores, maps, pictures and the fitted model of a detector."""
+def _write_predictions(params: Params, shape: Shape, category: str, detector: str, manifest: pd.DataFrame) -> None:
+    """Write scores, maps, pictures and the model of a detector."""
     seed = [params.scored_detectors.index(detector), shape.categories.index(category)]
     generator = np.random.default_rng(seed)
     table = manifest[(manifest["category"] == category) & (manifest["split"] != "train")]
@@ -129,13 +129,13 @@ def _judged(params: Params, shape: Shape, category: str, detector: str, manifest
         pixels = generator.integers(0, 255, (len(table), 16, 16, 3)).astype(np.uint8)
         write_rows(folder / "picture_restoration.zarr", pixels, len(pixels))
         for name in ("mask", "mask_attention"):
-            drawn = (generator.random((len(table), 16, 16)) > 0.7).astype(np.float16)
-            write_rows(folder / f"picture_{name}.zarr", drawn, len(drawn))
+            mask = (generator.random((len(table), 16, 16)) > 0.7).astype(np.float16)
+            write_rows(folder / f"picture_{name}.zarr", mask, len(mask))
     write_json(paths.model(category, detector) / "model.json", {"info": {}, "metrics": {}})
 
 
-def _audited(shape: Shape, manifest: pd.DataFrame) -> None:
-    """One pair and one suspect a category."""
+def _write_audit(shape: Shape, manifest: pd.DataFrame) -> None:
+    """Write one pair and one suspect per category."""
     found, pairs, suspects = {}, [], []
     for category in shape.categories:
         own = manifest[manifest["category"] == category]
@@ -144,8 +144,8 @@ def _audited(shape: Shape, manifest: pd.DataFrame) -> None:
         if test:
             where = {"category": category, "split": "test", "label": 0, "other_split": "train"}
             pairs.append({"path": test[0], "other_path": train[0], **near, **where})
-        one = {"path": train[1], "category": category, "group": "1", "score": 9.0, "deviation": 4.5, "suspect": True}
-        suspects.append(one)
+        suspect = {"path": train[1], "category": category, "group": "1", "score": 9.0, "deviation": 4.5}
+        suspects.append({**suspect, "suspect": True})
         images = {"train": len(train), "validation": shape.validation, "test": shape.good}
         share = round(1 / shape.good, 6) if shape.good else None
         found[category] = {
@@ -166,19 +166,19 @@ def _audited(shape: Shape, manifest: pd.DataFrame) -> None:
     pd.DataFrame(suspects).to_csv(paths.AUDIT / "suspects.csv", index=False)
 
 
-def _probed(shape: Shape) -> None:
+def _write_probe(shape: Shape) -> None:
     kinds = ("raw", "mean_artifact", "stage_1", "denoiser")
     both = shape.good and shape.bad
     nearest = {name: {"value": 0.8, "ci": [0.7, 0.9]} for name in ("raw", "mean_artifact", "clean")}
     nearest["difference"] = {"value": -0.03, "ci": [-0.05, -0.01]}
-    one = {"image_auroc": 0.75, "reason": None} if both else {"image_auroc": None, "reason": "one class is missing"}
+    result = {"image_auroc": 0.75, "reason": None} if both else {"image_auroc": None, "reason": "one class is missing"}
     found = {
         "images": {"train": 3, "validation": 2, "left_out": 0},
         "held_out_r2": 0.5,
         "positional_leakage": dict.fromkeys(kinds, 0.6) if shape.validation else None,
         "error_to_stage_1": dict.fromkeys(("raw", "mean_artifact", "denoiser"), 0.3) if shape.validation else None,
         "nearest_neighbour": dict.fromkeys(shape.categories, nearest if both else None),
-        "labelled": {category: {"knn": one, "linear": one} for category in shape.categories},
+        "labelled": {category: {"knn": result, "linear": result} for category in shape.categories},
     }
     paths.PROBE.mkdir(parents=True, exist_ok=True)
     (paths.PROBE / "probe.json").write_text(json.dumps(found))
