@@ -11,7 +11,8 @@ To add a detector `NAME`:
 4. Add the section to `params` of stage `report` in `dvc.yaml`.
 5. Write a test in `tests/stages/detectors/NAME/`.
 
-For `burnish export`, also write `stages/onnx_graphs/NAME.py` (see `stages.onnx_graphs.interface`).
+For `burnish export`, also write `stages/onnx_graphs/NAME.py` (see `stages.onnx_graphs.interface`). The detector runs
+without it, but a test demands a graph of every detector in `CONFIGS`.
 """
 
 from __future__ import annotations

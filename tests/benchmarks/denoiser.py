@@ -1,6 +1,6 @@
 """What denoising takes off and what it leaves, without a test image: `python -m tests.benchmarks.denoiser --json FILE`.
 
-ELPV mono, fold 0, tokens of the backbone `cnn`. Stage 1 and the denoiser run on training cells. Positional leakage is
+ELPV mono, fold 0, tokens of the backbone `cnn`. Step 1 and the denoiser run on training cells. Positional leakage is
 fitted on training cells and read on validation cells; image AUROC is that of the nearest neighbour (`neighbours`)
 between validation cells and the same with a defect pasted in: a patch moved, a scratch, or a dark spot. Rows: settings
 of `denoise`; each for raw tokens, tokens less the mean artifact (`denoiser.blocks: 0` at its start), and the denoiser.

@@ -1,4 +1,4 @@
-"""The solvers of DVT's stage 1: `python -m tests.benchmarks.dvt --json FILE [--quick] [--images N]`.
+"""The solvers of DVT's step 1: `python -m tests.benchmarks.dvt --json FILE [--quick] [--images N]`.
 
 Two tables, each row printed; {"name", "machine", "rows", "summary"} is written.
 

@@ -7,7 +7,7 @@ seconds gives the steps that fit into `--seconds` together with the drawing, in 
 `random` is the same network without a step (for `hybrid`: behind its ImageNet CNN). All else has its default.
 
 For each objective and fold the backbone is built on the fold's training images; denoising runs as in the pipeline with
-default parameters (stage 1 on 64 training images, then the denoiser). Score of a test image: largest distance of a
+default parameters (step 1 on 64 training images, then the denoiser). Score of a test image: largest distance of a
 patch to the nearest of 5,000 patches of training images; on raw and on clean features. One thread, all seeds 0. Each
 row is written when it is done, and a run goes on where FILE ends; the measured steps are kept with it. Differences to
 `random` are paired: the same resamples of test images, stratified by class, for both; the mean over folds of each.
@@ -130,7 +130,7 @@ def measure(setting: Setting, objective: str, steps: int, fold: int, data: Data)
 def denoised(
     setting: Setting, data: Data, train: NDArray[np.int64], backbone: Backbone, raw: NDArray[np.float16]
 ) -> NDArray[np.float16]:
-    """Clean tokens of all images: stage 1 on some training images as they come, the denoiser on these pairs."""
+    """Clean tokens of all images: step 1 on some training images as they come, the denoiser on these pairs."""
     config = DenoiseConfig(**({"images": 4, "views": 8} if setting.quick else {}))
     files = [data.cells.paths[i] for i in train]
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]

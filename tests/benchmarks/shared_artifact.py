@@ -1,11 +1,12 @@
 """What the artifact shared by all images is worth: `python -m tests.benchmarks.shared_artifact --json FILE [--quick]`.
 
 32 views of each image; a fit sees the first 4, 6, 8, 12 or 20 of them and is scored on the last 12, which no fit sees:
-R^2 of F + G, mean over images, with G drawn to 0 (`without`) and to the artifact of all images (`with`), for several
-ridges mu. `fit_ridge` is mu of the images' own fits (`without`) and of the shared estimate, `ridge` that of the draw to
-it. Real: ELPV mono, good cells, tokens of the CNN. Synthetic: plane waves under one artifact, with noise, where the
-error of G is known too. `gain_se`: standard error of with - without over the images. The summary takes `without` and
-`with` each at its best ridges by the mean R^2 on those 12 views (a choice out of a few for a hundred thousand tokens).
+R^2 of F + G, mean over images, with G shrunk toward 0 (`without`) and toward the artifact of all images (`with`), for
+several ridges mu. `fit_ridge` is mu of the images' own fits (`without`) and of the shared estimate, `ridge` mu of the
+shrinkage toward it. Real: ELPV mono, good cells, tokens of the CNN. Synthetic: plane waves under one artifact, with
+noise, where the error of G is known too. `gain_se`: standard error of with - without over the images. The summary takes
+`without` and `with` each at its best ridges by the mean R^2 on those 12 views (a choice out of a few for a hundred
+thousand tokens).
 
 F between the patch centres, which the score needs, comes from a fit to the tokens less the shared artifact at the own
 fit's lambda; `drawn_apart` is how far F at the centres is from that of `shrink_toward`, which keeps the robust weights

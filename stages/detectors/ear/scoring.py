@@ -38,7 +38,9 @@ def score(fitted: Fitted, samples: Samples, config: EarConfig, device: str) -> I
     """
     network = _load_network(fitted, config, device)
     kinds = [kind for kind in MASK_KINDS if kind in fitted.info["kinds"]] if config.compare_masks else [config.mask]
-    memories: dict[MaskKind, Memory] = {kind: Memory.from_arrays(fitted.arrays, f"memory.{kind}.") for kind in kinds if kind != "attention"}
+    memories: dict[MaskKind, Memory] = {
+        kind: Memory.from_arrays(fitted.arrays, f"memory.{kind}.") for kind in kinds if kind != "attention"
+    }
     searches = searches_in(memories, config, device)
     comparison = Comparison(fitted.arrays, samples.imagenet, config) if config.compare == "features" else None
     sources = {kind: source_rows(samples, kind) for kind in kinds}

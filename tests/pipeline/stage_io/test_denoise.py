@@ -71,7 +71,8 @@ KILLED = """
     import os, signal, sys
     import pipeline.stage_io.denoise as stage
     from pipeline.project.params import load_params
-    import stages.backbone.networks.load, stages.denoise.denoise, stages.denoise.least_squares, stages.denoise.shared
+    import stages.backbone.networks.load
+    from stages.denoise.per_image import denoise, least_squares, shared
 
     def run(limit):
         \"\"\"The stage in a process of its own, killed at call `limit` of our code; how many calls it made.\"\"\"

@@ -1,4 +1,4 @@
-"""Stage 3 of DVT: the backbone learns to give what backbone and denoiser gave together."""
+"""DVT step 3: the backbone learns to give what backbone and denoiser gave together."""
 
 from __future__ import annotations
 
