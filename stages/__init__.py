@@ -18,11 +18,12 @@ reads and writes images itself, since files are its subject. Nothing here knows 
 | `detectors`   | `train`, `infer`             | fits detectors on good images; gives each image a score and a map     |
 | `fusion`      | `fuse`                       | averages several detectors after rank normalization                   |
 | `score`       | `score`                      | sets thresholds; computes metrics and confidence intervals            |
+| `paired`      | none: `burnish diff`         | compares two sets of scores on the same images                        |
 | `drift`       | none: retraining             | tests whether new images differ from the training images              |
 | `onnx_graphs` | none: `burnish export`       | writes networks and detectors as ONNX graphs, and compares both       |
 
 A room does not import another room, with these exceptions: detectors and the denoiser read the backbone's interface,
-and `onnx_graphs` reads the networks that it exports. The modules beside the rooms serve all of them:
+`paired` uses the metrics of `score`, and `onnx_graphs` reads the networks that it exports. The modules beside the rooms serve all of them:
 
 - `types.py`: parameter sections, rows, samples, fitted models, score maps, the error that a user can fix.
 - `images.py`: image files to RGB arrays and masks.

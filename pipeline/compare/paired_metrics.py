@@ -13,8 +13,8 @@ from pipeline.compare.comparison import REASON_IDENTICAL, MetricComparison, make
 from pipeline.compare.matching import MatchedImages
 from pipeline.compare.sides import Key
 from pipeline.project.gate_rules import PAIRED, RATES
-from stages.score import paired
-from stages.score.delong import delong
+from stages.paired import paired
+from stages.paired.delong import delong
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from stages.score import paired
+from stages.paired import paired
 from stages.types import UserError
 
 RATES = {"escape_rate": (1, 0), "overkill_rate": (0, 1)}

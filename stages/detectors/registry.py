@@ -2,17 +2,15 @@
 
 To add a detector `NAME`:
 
-1. Write `stages/detectors/NAME/detector.py`, beside an empty `__init__.py`: the parameters, a subclass of
-   `DetectorConfig`, and the functions `needs`, `fit` and `score` (see `stages.detectors.interface`). If `detector.py`
-   imports torch when it is loaded, write the parameters into a `config.py` of their own: every command loads them, and
-   torch takes seconds to import.
+1. Write `stages/detectors/NAME/detector.py`: the parameters, a subclass of `DetectorConfig`, and the functions `needs`,
+   `fit` and `score` (see `stages.detectors.interface`). If it imports torch when it is loaded, write the parameters into
+   a `config.py` of their own: every command loads them, and torch takes seconds to import.
 2. Add the parameters to `CONFIGS` below.
 3. Add a section `NAME` with all parameters to `params.yaml`, and `NAME` to its list `detectors`.
 4. Add the section to `params` of stage `report` in `dvc.yaml`.
 5. Write a test in `tests/stages/detectors/NAME/`.
 
-For `burnish export`, also write `stages/onnx_graphs/NAME.py` (see `stages.onnx_graphs.interface`). The detector runs
-without it, but a test demands a graph of every detector in `CONFIGS`.
+For `burnish export`, also write `stages/onnx_graphs/NAME.py` (see `stages.onnx_graphs.interface`).
 """
 
 from __future__ import annotations

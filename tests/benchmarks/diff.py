@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.score.paired import area_differences
+from stages.paired.paired import area_differences
 from tests.benchmarks.machine import machine
 from tests.pipeline.compare import toy
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.compare import formatting
 from pipeline.compare.comparison import REASON_IDENTICAL, MetricComparison
 from pipeline.compare.diff import Diff, compare_sides
-from stages.score.delong import delong
+from stages.paired.delong import delong
 from stages.types import UserError
 from tests.pipeline.compare import toy
 

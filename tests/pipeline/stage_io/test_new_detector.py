@@ -32,26 +32,30 @@ def recipe() -> str:
     return found[1]
 
 
-def run(project: Path, *command: str, text: str | None = None) -> str:
-    done = subprocess.run(command, cwd=project, input=text, capture_output=True, text=True, check=False)
+def run(project: Path, environment: dict[str, str], *command: str, text: str | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=project, env=environment, input=text, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def test_the_recipe_for_a_detector_makes_one_that_runs(finished: Path, tmp_path: Path) -> None:
+def test_the_recipe_for_a_detector_makes_one_that_runs(
+    finished: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
     commit = recipe()
     assert len(re.findall(r"^diff --git", commit, flags=re.MULTILINE)) <= 4
     project = make_project(tmp_path / "project", tiny=False)
-    run(project, "git", "apply", "-", text=commit)
+    run(project, environment, "git", "apply", "-", text=commit)
     change_params(project, TINY)
     change_params(project, {"detectors": ["spread"], "compute": {"executor": "serial", "device": "cpu"}})
     for name in ("raw", "backbone", "features", "denoised", "models/denoiser", "audit", "probe"):
         shutil.copytree(finished / "data" / name, project / "data" / name)
-    run(project, sys.executable, "-c", RUN)
+    run(project, environment, sys.executable, "-c", RUN)
     metrics = json.loads((project / "data/metrics/metrics.json").read_text())
     assert list(metrics["tile"]) == ["spread"]
     assert metrics["tile"]["spread"]["image_auroc"] == 1.0  # the defects are bright spots
     table = pd.read_parquet(project / "data/predictions/tile-spread.parquet")
     assert table["decision"].notna().all()
     assert "spread" in (project / "data/report/body.html").read_text()
-    assert "train@tile-spread" in run(project, "dvc", "stage", "list", "--name-only")
+    assert "train@tile-spread" in run(project, environment, "dvc", "stage", "list", "--name-only")

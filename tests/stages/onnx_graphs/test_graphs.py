@@ -26,10 +26,12 @@ from stages.onnx_graphs.interface import ExportGraph, Input, graph_of
 from stages.onnx_graphs.parity import Parity, compare
 from stages.training import Session
 from stages.types import Fitted, Samples, ScoreMap, UserError
+from tests.conftest import ROOT
 from tests.stages.detectors.ear import tiny
 
 TOLERANCE = 1e-4
 """A tenth of what `burnish export` tolerates."""
+
 SMALL: dict[str, dict[str, Any]] = {
     "ear": {"image_side": 32, "epochs": 1, "width": 4, "depth": 1, "memory_size": 50, "mask_fraction": 0.2}
     | {"compare_side": 64},
@@ -283,8 +285,10 @@ def test_not_a_number_is_never_within() -> None:
         assert not compare(ours, theirs, None, 1.0).within(1e9)
 
 
-def test_every_detector_has_a_graph() -> None:
-    assert all(callable(graph_of(name)) for name in CONFIGS)
+def test_every_graph_is_held_against_its_detector() -> None:
+    graphs = {file.stem for file in (ROOT / "stages/onnx_graphs").glob("*.py")} & set(CONFIGS)
+    assert graphs == set(SMALL)
+    assert all(callable(graph_of(name)) for name in graphs)
 
 
 def test_a_detector_without_a_graph_is_one_line() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.score import metrics, paired
+from stages.paired import paired
+from stages.score import metrics
 from stages.score.intervals import bootstrap, percentile_interval
 
 STATISTICS = {"image_auroc": metrics.auroc, "image_aupr": metrics.average_precision}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.score.delong import delong
+from stages.paired.delong import delong
 from tests.reference import delong as reference
 
 OVARIAN = """
