@@ -23,7 +23,8 @@ reads and writes images itself, since files are its subject. Nothing here knows 
 | `onnx_graphs` | none: `burnish export`       | writes networks and detectors as ONNX graphs, and compares both       |
 
 A room does not import another room, with these exceptions: detectors and the denoiser read the backbone's interface,
-`paired` uses the metrics of `score`, and `onnx_graphs` reads the networks that it exports. The modules beside the rooms serve all of them:
+`paired` uses the metrics of `score`, and `onnx_graphs` reads the networks that it exports. The modules beside the rooms
+serve all of them:
 
 - `types.py`: parameter sections, rows, samples, fitted models, score maps, the error that a user can fix.
 - `images.py`: image files to RGB arrays and masks.

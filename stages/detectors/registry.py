@@ -3,8 +3,8 @@
 To add a detector `NAME`:
 
 1. Write `stages/detectors/NAME/detector.py`: the parameters, a subclass of `DetectorConfig`, and the functions `needs`,
-   `fit` and `score` (see `stages.detectors.interface`). If it imports torch when it is loaded, write the parameters into
-   a `config.py` of their own: every command loads them, and torch takes seconds to import.
+   `fit` and `score` (see `stages.detectors.interface`). If it imports torch when it is loaded, write the parameters
+   into a `config.py` of their own: every command loads them, and torch takes seconds to import.
 2. Add the parameters to `CONFIGS` below.
 3. Add a section `NAME` with all parameters to `params.yaml`, and `NAME` to its list `detectors`.
 4. Add the section to `params` of stage `report` in `dvc.yaml`.

@@ -13,7 +13,14 @@ import pytest
 import yaml
 
 from pipeline.project.stage_table import MATRIX, STAGES
-from pipeline.stage_io.dependencies import CANNOT_CHANGE_A_RESULT, FINDS_DETECTORS, modules_of_stage
+from pipeline.stage_io.dependencies import (
+    CANNOT_CHANGE_A_RESULT,
+    FINDS_DETECTORS,
+    SAME_ITEMS,
+    code_of_item,
+    digest_of_code,
+    modules_of_stage,
+)
 from stages.code_version import imports_of
 from stages.detectors.registry import CONFIGS, detector
 from tests.conftest import ROOT
@@ -135,6 +142,22 @@ def test_a_change_of_code_makes_exactly_these_items_anew(tmp_path: Path) -> None
     command = [sys.executable, "-c", KEYS, *CHANGES]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert {file: set(names) for file, names in json.loads(done.stdout).items()} == CHANGES
+
+
+ITEMS: list[tuple[str, str | None]] = [
+    ("features", None),
+    ("denoised", None),
+    ("clean", None),
+    *(("scores", name) for name in CONFIGS),
+]
+
+
+def test_items_of_earlier_code_that_computed_the_same_are_found() -> None:
+    current = {digest_of_code(f"pipeline.stage_io.items.{item}", name) for item, name in ITEMS}
+    assert not set(SAME_ITEMS) - current, "the code of these has changed since: delete their lines in SAME_ITEMS"
+    for item, name in ITEMS:
+        digest = digest_of_code(f"pipeline.stage_io.items.{item}", name)
+        assert code_of_item(f"pipeline.stage_io.items.{item}", name) == SAME_ITEMS.get(digest, digest)
 
 
 LOADED = """
