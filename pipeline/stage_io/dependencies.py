@@ -37,7 +37,7 @@ SAME_ITEMS: dict[str, str] = {
     "d3e60078bc4a4c80": "b8f1cfee9b6125ff",  # scores of pca
     "bd2243aed2ed297b": "551f6acf7ab4ef9a",  # scores of gabor
 }
-"""Digest of code, and the digest of earlier code that computes the same items, to the byte: cached items stay valid where
+"""Digest of code, and the digest of earlier code that computes the same items, to the byte: cached items stay valid if
 code was only moved or renamed. A line is of use until its code changes; then delete it."""
 
 
