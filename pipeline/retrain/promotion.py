@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from pipeline.bundle import champion
 from pipeline.project import paths
 from pipeline.project.git import advance_branch
 from pipeline.project.params import Params
+from pipeline.project.process_lock import process_lock
 from pipeline.retrain import inbox, journal, records, tags
 from pipeline.retrain.journal import JournalEntry
 from pipeline.retrain.records import Run
@@ -27,32 +26,21 @@ class AlreadyRunning(UserError):
     """Another retraining or rollback of this project is running."""
 
 
-@contextmanager
-def exclusive_retraining(root: Path) -> Iterator[None]:
-    """Allow one retraining or rollback of a project at a time. The lock ends with the process, even if it is killed.
+def exclusive_retraining(root: Path) -> AbstractContextManager[None]:
+    """Allow one retraining or rollback of a project at a time.
 
     Raises:
         AlreadyRunning: another retraining or rollback is running.
     """
-    path = root / paths.RETRAIN / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise AlreadyRunning(
-                f"another retraining (process {holder}) is running in {root}: wait until it ends"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+
+    def when_held(holder: str) -> AlreadyRunning:
+        return AlreadyRunning(f"another retraining (process {holder}) is running in {root}: wait until it ends")
+
+    return process_lock(root / paths.RETRAIN / "lock", when_held)
 
 
 def complete_interrupted(root: Path, say: Say) -> None:
-    """Complete a decision whose run was killed. Of a run killed before its decision, only the log remains."""
+    """Complete the decision of a run that was killed. A run killed before its decision starts over, with its caches."""
     if entry := journal.read_journal(root):
         say(f"completing the decision of run {entry.run.id}: {entry.run.result}")
         carry_out(root, entry)

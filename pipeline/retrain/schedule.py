@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pipeline.orchestration.server_process import LOG_NAME
 from pipeline.orchestration.server_settings import configure_prefect, prefect_home_in_use
 from pipeline.project import paths
 from pipeline.project.params import load_params
+from pipeline.project.process_lock import process_lock
 from stages.types import UserError
 
 NAME = "schedule"
@@ -80,21 +80,17 @@ def _check_cron(cron: str | None) -> None:
         raise UserError(f"--cron {cron!r} is not a cron line: write five fields, for example '0 2 * * *'") from fault
 
 
-@contextmanager
-def exclusive_scheduler(root: Path) -> Iterator[None]:
-    """Allow one scheduler per project. The lock ends with the process.
+def exclusive_scheduler(root: Path) -> AbstractContextManager[None]:
+    """Allow one scheduler per project.
 
     Raises:
         UserError: another process runs scheduled retraining of this project.
     """
-    path = root / paths.RETRAIN / "scheduler.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process already runs scheduled retraining of {root}: end it first") from None
-        yield
+
+    def when_held(holder: str) -> UserError:
+        return UserError(f"another process ({holder}) already runs scheduled retraining of {root}: end it first")
+
+    return process_lock(root / paths.RETRAIN / "scheduler.lock", when_held)
 
 
 @contextmanager
