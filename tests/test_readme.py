@@ -90,6 +90,14 @@ def test_every_named_path_exists(page: Path) -> None:
 
 
 @page_of_each
+def test_every_named_module_exists(page: Path) -> None:
+    """`denoiser.py`, `networks/load.py`: somewhere in a room."""
+    for code in inline_code(page.read_text()):
+        if re.fullmatch(r"[\w/]+\.py", code) and not re.search(r"\bNAME\b", code):
+            assert any(file for room in ROOMS for file in (ROOT / room).rglob(code)), code
+
+
+@page_of_each
 def test_every_command_and_option_exists(page: Path) -> None:
     for words in burnish_commands(page.read_text()):
         command, rest = named(words)
