@@ -130,6 +130,13 @@ def digests(project: Path) -> dict[str, str]:
     return found
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test in a real browser is a long one."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """Environment of subprocesses: this interpreter's commands first, one thread each."""

@@ -39,6 +39,7 @@ SUMMARY = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SUMMARY)
 def test_quick(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
     file = tmp_path / "out.json"

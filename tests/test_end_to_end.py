@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,9 @@ import pytest
 
 from stages.detectors.registry import CONFIGS
 from tests.conftest import change_params, digests, make_project
+
+DETECTORS = ("ear", "knn", "pca")
+"""One that trains a network, reads the backbone and masks; one that reads clean features; one that reads pixels."""
 
 
 def command(project: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,11 +32,30 @@ def commit(project: Path, environment: dict[str, str]) -> None:
         assert command(project, environment, *arguments).returncode == 0
 
 
+def predictions_agree(project: Path, environment: dict[str, str], out: Path, names: Sequence[str]) -> None:
+    """Of test images each detector says by `burnish predict` what stage `infer` said, to the byte."""
+    chosen = [word for name in names for word in ("--detector", name)]
+    arguments = ("predict", "data/raw/images", *chosen, "--out", str(out), "--json")
+    result = command(project, environment, sys.executable, "-m", "pipeline", *arguments)
+    assert result.returncode == 0, result.stderr
+    found = {row["sha256"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert len(found) == 8
+    for name in names:
+        rows = pd.read_parquet(project / f"data/predictions/tile-{name}.parquet")
+        for row in rows[rows["split"] == "test"].to_dict("records"):
+            judged = found[row["sha256"]]
+            assert judged[f"score_{name}"] == row["image_score"], name
+            if name == "fused":
+                assert judged["verdict"] == ("defect" if row["decision"] else "good")
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tuple[Path, Path, str]:
     """Two projects, run side by side: by `burnish run --jobs 2` and by `dvc repro`; and what the first printed."""
     root = tmp_path_factory.mktemp("runs")
     by_flow, by_dvc = make_project(root / "flow"), make_project(root / "dvc")
+    for project in (by_flow, by_dvc):
+        change_params(project, {"detectors": list(DETECTORS), "fused": {"detectors": ["ear", "knn"]}})
     plain = subprocess.Popen(
         ["dvc", "repro"], cwd=by_dvc, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -57,7 +80,7 @@ def test_same_bytes_and_same_lock(runs: tuple[Path, Path, str]) -> None:
 def test_metrics_and_predictions(runs: tuple[Path, Path, str]) -> None:
     project = runs[0]
     metrics = json.loads((project / "data/metrics/metrics.json").read_text())
-    assert set(metrics["tile"]) == {*CONFIGS, "fused"}
+    assert set(metrics["tile"]) == {*DETECTORS, "fused"}
     for name, values in metrics["tile"].items():
         assert (values["n_test_normal"], values["n_test_defect"]) == (1, 2), name
         assert 0 <= values["image_auroc"] <= 1
@@ -73,7 +96,7 @@ def test_metrics_and_predictions(runs: tuple[Path, Path, str]) -> None:
 
 
 def test_the_table_is_printed(runs: tuple[Path, Path, str]) -> None:
-    for word in (*CONFIGS, "AUROC", "data/plots", "git add"):
+    for word in (*DETECTORS, "AUROC", "data/plots", "git add"):
         assert word in runs[2]
     assert "\x1b" not in runs[2]
 
@@ -95,19 +118,7 @@ def test_new_images_are_judged_as_the_stages_judged_them(
     project = runs[0]
     assert "bundle: data/bundle/" in runs[2]
     assert not (runs[1] / "data/bundle").exists()
-    chosen = [word for name in ("fused", *CONFIGS) for word in ("--detector", name)]
-    arguments = ("predict", "data/raw/images", *chosen, "--out", str(tmp_path), "--json")
-    result = command(project, environment, sys.executable, "-m", "pipeline", *arguments)
-    assert result.returncode == 0, result.stderr
-    found = {row["sha256"]: row for row in map(json.loads, result.stdout.splitlines())}
-    assert len(found) == 8
-    for name in ("fused", *CONFIGS):
-        rows = pd.read_parquet(project / f"data/predictions/tile-{name}.parquet")
-        for row in rows[rows["split"] == "test"].to_dict("records"):
-            judged = found[row["sha256"]]
-            assert judged[f"score_{name}"] == row["image_score"], name
-            if name == "fused":
-                assert judged["verdict"] == ("defect" if row["decision"] else "good")
+    predictions_agree(project, environment, tmp_path, ("fused", *DETECTORS))
 
 
 def test_one_detectors_parameter_makes_only_its_stages_stale(
@@ -120,6 +131,7 @@ def test_one_detectors_parameter_makes_only_its_stages_stale(
     assert set(status) == {"train@tile-pca", "infer@tile-pca", "report"}  # the report shows all parameters
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -153,6 +165,7 @@ def committed(
     return project
 
 
+@pytest.mark.long
 def test_with_a_frozen_backbone_a_new_image_costs_itself(
     runs: tuple[Path, Path, str], environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -170,3 +183,16 @@ def test_with_a_frozen_backbone_a_new_image_costs_itself(
         assert result.returncode == 0, result.stdout + result.stderr
     assert json.loads((project / "data/logs/features.counts.json").read_text()) == {"cached": 8, "computed": 1}
     assert json.loads((project / "data/logs/denoise.counts.json").read_text()) == {"cached": 4, "computed": 2}
+
+
+@pytest.mark.long
+def test_all_detectors_run_and_predict_as_the_stages(environment: dict[str, str], tmp_path: Path) -> None:
+    """The detectors that the runs above leave out, in one project."""
+    project = make_project(tmp_path / "project")
+    change_params(project, {"detectors": ["intra", "padim", "gabor"], "fused": {"detectors": ["intra", "padim"]}})
+    done = command(project, environment, sys.executable, "-m", "pipeline", "run", "--jobs", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = json.loads((project / "data/metrics/metrics.json").read_text())
+    assert set(metrics["tile"]) == {"intra", "padim", "gabor", "fused"}
+    assert {*DETECTORS, "intra", "padim", "gabor"} == set(CONFIGS)
+    predictions_agree(project, environment, tmp_path / "judged", ("fused", "intra", "padim", "gabor"))

@@ -27,9 +27,11 @@ class Scoring:
     device: str
 
     def keys(self, digests: Iterable[str]) -> list[str]:
-        """Item keys of images."""
+        """Item keys of images. The device counts, since its last bits differ; that of a CPU goes without saying."""
         read = upstream(self.detector.needs(self.config))
         parameters = {"detector": self.name, "config": self.config.model_dump(mode="json"), "upstream": read}
+        if self.device != "cpu":
+            parameters["device"] = self.device
         code = code_of_item(__name__, self.name)
         return [item_key(image=sha, weights=self.digest, parameters=parameters, code=code) for sha in digests]
 

@@ -15,6 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+pytestmark = pytest.mark.long
+
 NAMES = ("backbone", "tile/ear", "tile/knn", "tile/pca", "tile/fused")
 
 

@@ -23,6 +23,8 @@ from pipeline.retrain import inbox, journal, promotion, records, tags
 from tests.pipeline.retrain.conftest import Retrain, copy_of, drop
 from tests.pipeline.retrain.toy import git
 
+pytestmark = pytest.mark.long
+
 POINTS = 20
 STEPS = (
     "advance_branch",

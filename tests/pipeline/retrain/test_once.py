@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import yaml
 
 from pipeline.bundle import champion
@@ -17,6 +18,8 @@ from pipeline.retrain.promotion import exclusive_retraining
 from tests.conftest import change_params
 from tests.pipeline.retrain.conftest import Retrain, drop
 from tests.pipeline.retrain.toy import git, picture
+
+pytestmark = pytest.mark.long
 
 
 def last(project: Path) -> dict[str, Any]:

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from pipeline.bundle import champion
 from pipeline.retrain import records
 from tests.pipeline.retrain.conftest import Retrain, copy_of, drop
 from tests.pipeline.retrain.toy import git
+
+pytestmark = pytest.mark.long
 
 DEADLINE_S = 600
 

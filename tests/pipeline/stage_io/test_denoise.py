@@ -103,6 +103,7 @@ KILLED = """
 """
 
 
+@pytest.mark.long
 def test_killed_at_ten_random_points_it_ends_with_the_same_bytes(ready: Path, tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(textwrap.dedent(KILLED))
