@@ -22,9 +22,9 @@ reads and writes images itself, since files are its subject. Nothing here knows 
 | `drift`       | none: retraining             | tests whether new images differ from the training images              |
 | `onnx_graphs` | none: `burnish export`       | writes networks and detectors as ONNX graphs, and compares both       |
 
-A room does not import another room, with these exceptions: detectors and the denoiser read the backbone's interface,
-`paired` uses the metrics of `score`, and `onnx_graphs` reads the networks that it exports. The modules beside the rooms
-serve all of them:
+A room does not import another room, with these exceptions: `denoise` reads the backbone's interface, `paired` uses the
+metrics of `score`, and `onnx_graphs` reads what it exports (detectors, backbone, denoise, fusion, score). The modules
+beside the rooms serve all of them:
 
 - `types.py`: parameter sections, rows, samples, fitted models, score maps, the error that a user can fix.
 - `images.py`: image files to RGB arrays and masks.

@@ -77,9 +77,10 @@ def predict(
 ) -> None:
     """Find defects in new images: each gets a score, a verdict, and a map that shows where the defect is.
 
-    Writes predictions.parquet and predictions.csv with one row per image, and overlays/ with the anomaly maps. The
-    verdict is [cyan]good[/cyan], [cyan]defect[/cyan] (the score is above the threshold, which comes from good
-    validation images) or [cyan]unreadable[/cyan]. The exit code is 0 even if defects are found; see
+    Writes predictions.parquet and predictions.csv with one row per image, and overlays/ with the anomaly maps of
+    rejected images (see [cyan]--overlays[/cyan]). The verdict is [cyan]good[/cyan], [cyan]defect[/cyan] (the score is
+    above the threshold, which comes from good validation images) or [cyan]unreadable[/cyan]. There is none without a
+    threshold, or if the score is not a number. The exit code is 0 even if defects are found; see
     [cyan]--fail-on-defect[/cyan].
 
     An image with another size, mode or bit depth than the training images is processed in the same way, and its row
@@ -87,7 +88,7 @@ def predict(
     stages computed.
 
     [bold]burnish run[/bold] and [bold]burnish bundle[/bold] make the bundle. You can copy it to another machine, which
-    needs no project.
+    needs Burnish of the same commit, but no project.
     """
     with faults_in_one_line():
         from pipeline.judge.command import predict
@@ -150,9 +151,9 @@ def export(
     """Write trained detectors as ONNX files, for a production line without Python.
 
     DIR/CATEGORY/NAME.onnx is a whole detector: it takes one image and returns [cyan]anomaly_map[/cyan] and
-    [cyan]image_score[/cyan]. A detector that reads features of the backbone takes the output of DIR/backbone.onnx
-    instead of an image, and [cyan]fused[/cyan] takes the outputs of its members. NAME.json describes the inputs, and
-    holds the threshold, the digest of the weights, the parameters and the commit.
+    [cyan]image_score[/cyan]. A detector that reads features of the backbone also takes the output of
+    DIR/backbone.onnx, or takes it instead of the image. [cyan]fused[/cyan] takes the outputs of its members. NAME.json
+    describes the inputs, and holds the threshold, the digest of the weights, the parameters and the commit.
 
     Before it writes a file, Burnish processes up to 16 test images with ONNX Runtime and with its own code. Scores,
     maps and features must agree within [cyan]--tolerance[/cyan], and no decision may differ. Otherwise no file is left,

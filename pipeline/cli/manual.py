@@ -27,7 +27,7 @@ EPILOG = """
 [green]burnish run train@mono-pca[/green]   run one stage and the stages that it needs
 [green]burnish run --force score[/green]    run a stage even if nothing changed
 [green]burnish predict photos/[/green]      find defects in new images
-[green]burnish diff HEAD~1 HEAD[/green]     compare this commit with the last one
+[green]burnish diff HEAD~1 HEAD[/green]     compare this commit with the commit before it
 [green]burnish retrain --every 30m[/green]  train with new images on a schedule
 [green]burnish doctor[/green]               look for faults of this machine and project
 

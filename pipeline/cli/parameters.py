@@ -39,9 +39,9 @@ def use_profile(
 ) -> None:
     """Write the sizes of a profile into params.yaml. Comments and all other keys stay.
 
-    [cyan]cpu[/cyan]: the defaults; a run takes minutes on two cores. [cyan]gpu[/cyan]: larger sizes of the same
-    networks, not tuned. [cyan]paper[/cyan]: the sizes of the papers on EAR, InTra and DVT; a run needs a GPU, days, and
-    a download of DINOv2.
+    [cyan]cpu[/cyan]: the defaults; a run takes about a quarter of an hour on two cores. [cyan]gpu[/cyan]: larger sizes
+    of the same networks, not tuned. [cyan]paper[/cyan]: the sizes of the papers on EAR, InTra and DVT; a run needs a
+    GPU, days, and a download of DINOv2. Neither [cyan]gpu[/cyan] nor [cyan]paper[/cyan] has been run as a whole yet.
     """
     with faults_in_one_line():
         from pipeline.project.profiles import apply_profile

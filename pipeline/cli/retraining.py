@@ -45,23 +45,24 @@ def retrain(
     force: Force = False,
     history: History = False,
 ) -> None:
-    """Train new models (the challenger) with new images, and replace the models in use (the champion) if they pass.
+    """Train a challenger with new images. It replaces the champion, the models in use, unless the gate is violated.
 
     Put new images into the inbox ([cyan]retrain.inbox[/cyan], default data/inbox), in the layout of data.folder:
-    normal/, defect/<type>/, masks/. A run trains the challenger in a git worktree of its own, so your checkout does not
-    change, and compares it with the champion on the champion's test images.
+    normal/, defect/<type>/, masks/. A run trains the challenger in a git worktree of its own, so files that git tracks
+    in your checkout do not change, and compares it with the champion on the test images that both have with the same
+    label.
 
-    The challenger is promoted unless the data shows that it violates [cyan]retrain.gate[/cyan]. If the gate cannot be
-    evaluated, it is not promoted. The images of a challenger that is not promoted go to data/retrain/held/. If the run
-    fails, they stay in the inbox.
+    The challenger is promoted unless the data shows that it violates the gate ([cyan]retrain.gate[/cyan]: limits on how
+    much worse the challenger may be). If the gate cannot be evaluated, it is not promoted. The images of a challenger
+    that is not promoted go to data/retrain/held/. If the run fails, they stay in the inbox.
 
     A promotion makes a commit on the branch retrain/DATE, a tag [cyan]burnish@v0.2.0[/cyan] (GTO), and a bundle that
     [bold]burnish predict[/bold] uses from then on. [cyan]--history[/cyan] and data/retrain/runs/RUN/ (run.md,
     diff.html, report.html) show the result of each run. If BURNISH_WEBHOOK_URL is set, the result is also sent to it.
 
-    Run once with [cyan]--once[/cyan], or on a schedule with [cyan]--every[/cyan] or [cyan]--cron[/cyan]. A Prefect
-    server then shows the runs. Two runs never work at once, and if several scheduled times were missed, one run
-    replaces them.
+    Run once with [cyan]--once[/cyan], or on a schedule with [cyan]--every[/cyan] or [cyan]--cron[/cyan]. With a
+    schedule, a Prefect server shows the runs. Two runs never work at once, and if several scheduled times were missed,
+    one run replaces them.
     """
     if sum((once, every is not None, cron is not None, history)) != 1:
         raise typer.BadParameter("choose one of --once, --every TIME, --cron LINE, --history")

@@ -30,8 +30,8 @@ def run(
     matrix ([cyan]train[/cyan]) means all its stages ([cyan]train@mono-pca[/cyan], ...).
 
     The states of a stage are [cyan]cached[/cyan] (it was up to date, or its outputs came from DVC's cache),
-    [yellow]running[/yellow], [green]done[/green], [red]failed[/red], and [red]skipped[/red] (a stage that it needs
-    failed). If a stage fails, all stages that do not need it still run.
+    [yellow]running[/yellow], [green]done[/green], [red]failed[/red], and [red]skipped[/red] (because a
+    stage that it needs has failed). If a stage fails, all stages that do not need it still run.
 
     A stage is retried if another DVC process holds its files, or if a download failed for a reason that may pass. If
     all stages are up to date, Prefect does not start.

@@ -36,10 +36,11 @@ class ComputeConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: the GPU where there is one."""
     executor: str = "auto"
-    """Where work on single images runs. `serial`: in the stage. `processes`: one process per core, or `processes:N`.
-    `dask://host:port`: workers of that Dask scheduler. `auto`: `processes`, but `serial` with a GPU or one core.
+    """Where work on images runs. `serial`: in the stage. `processes`, `processes:N`: one process per core, or N.
+    `dask://host:port`: workers of Dask. `auto`: `processes`; one core or a GPU: `serial`.
 
-    Dask workers need the same packages and code, and `--nthreads 1`."""
+    `dask://host:port` is the address of the Dask scheduler. Its workers need the same packages and code, and
+    `--nthreads 1`."""
     cache: str = str(paths.CACHE / "items")
     """Where results per image are stored: a folder or fsspec URL (`s3://bucket/prefix`)."""
     cache_max_gb: Annotated[float, Field(gt=0)] = 20.0

@@ -19,10 +19,11 @@ class RetrainConfig(Config):
     settle_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
     """A file is taken in once its size and time have not changed for this many seconds."""
     gate: str = "image_auroc>=-0.01"
-    """Limits on challenger minus champion, as for `burnish diff --gate`. A whole confidence interval beyond a limit
-    prevents promotion. Without defective test images use a rule on good images: `overkill_rate<=+0.02`.
+    """Limits on challenger minus champion, as `burnish diff --gate`. An interval wholly beyond a limit prevents
+    promotion. Without defective test images use a rule on good images: `overkill_rate<=+0.02`.
 
-    Both are measured on the champion's test images. A gate that cannot be evaluated prevents promotion too: AUROC needs
+    The interval is a confidence interval. Both sides are measured on the test images that both have with the same
+    label. A gate that cannot be evaluated prevents promotion too: AUROC needs
     defective test images."""
     detectors: tuple[str, ...] = ()
     """Detectors of gate rules that name none. Empty: `fused`, or the first detector."""

@@ -20,9 +20,8 @@ class BackboneConfig(Config):
     """The frozen feature extractor, and how it is trained on your good images."""
 
     model: str = Field("hybrid", pattern=r"^(hybrid|plain|cnn|(timm|cnn):[A-Za-z0-9_.\-]+)$")
-    """`hybrid`: frozen ImageNet CNN followed by transformer blocks trained on your images. `plain`: small ViT trained
-    on your images. `cnn`: the ImageNet CNN alone. `timm:NAME`: pretrained ViT of timm. `cnn:NAME`: feature maps of a
-    convolutional network of timm.
+    """`hybrid`: frozen ImageNet CNN, then transformer blocks trained on your images. `plain`: small ViT trained on
+    them. `cnn`: the CNN alone. `timm:NAME`: pretrained ViT of timm. `cnn:NAME`: feature maps of a CNN of timm.
 
     Examples: `timm:vit_small_patch14_dinov2.lvd142m`, `cnn:wide_resnet50_2.tv_in1k`. Their weights come over the
     network or from `checkpoint`. `timm:NAME` reads hierarchical transformers (GC ViT, Swin) as feature maps too. `cnn`
@@ -46,7 +45,7 @@ class BackboneConfig(Config):
     For other models of timm: a multiple of `patch`. A position embedding that was trained at another side is
     resampled."""
     patch: Literal[8, 16] = 16
-    """Pixels per token along a side; at side 224 the grid is 14 x 14 or 28 x 28.
+    """Pixels per token along a side: `16` (14 x 14 tokens at side 224) or `8` (28 x 28).
 
     Without effect on ViTs of timm, which have a patch size of their own."""
     depth: int = Field(4, ge=1, le=24)
@@ -64,9 +63,10 @@ class BackboneConfig(Config):
 
     Touvron et al., CaiT, 2021, eq. 4. `plain` starts at 1."""
     objective: Literal["distill", "dino", "selfpatch", "sdssl", "mfm"] = "distill"
-    """What `hybrid` and `plain` learn. `distill`: predict the features of a frozen CNN, `teacher`. `dino`: views of an
-    image agree. `selfpatch`, `sdssl`: `dino`, and neighbouring patches or blocks agree too. `mfm`: masked
-    frequencies."""
+    """What `hybrid` and `plain` learn. `distill`: to predict a frozen CNN's features. `dino`: that an image's views
+    agree. `selfpatch`: also patches. `sdssl`: also blocks. `mfm`: to predict masked frequencies.
+
+    The frozen CNN of `distill` is `teacher`. With `selfpatch` neighbouring patches agree too, with `sdssl` blocks."""
     teacher: str = Field("lite0", pattern=r"^(lite[012]|timm:[A-Za-z0-9_.\-]+)$")
     """Frozen CNN of `distill`: `lite0` to `lite2` (EfficientNet-Lite), or `timm:NAME`.
 

@@ -87,22 +87,24 @@ class DenoiseConfig(Config):
 
     `least_squares` takes a tenth of a second per image; `neural_field` is gradient descent."""
     shared_artifact: bool = False
-    """Shrink each image's artifact toward the shared one, not toward zero; then set `artifact_ridge: 16`.
+    """Shrink each image's artifact toward the artifact that all images share, not toward zero. Then set
+    `artifact_ridge: 16`.
 
-    The shared artifact is that of all images. Useful with few views; for `least_squares` only."""
+    Useful with few views; for `least_squares` only."""
     nodes_per_patch: int = Field(2, ge=1, le=8)
-    """r: the content field has (r h + 1) x (r w + 1) nodes on an h x w grid of patches.
+    """Nodes of the content field per patch, along each side.
 
-    More nodes follow finer content and take more time."""
+    r: the field has (r h + 1) x (r w + 1) nodes on a grid of h x w patches. More nodes follow finer content and
+    take more time."""
     smoothness: tuple[Smoothness, ...] = Field((0.01, 0.1, 1.0), min_length=1, max_length=32)
     """Candidates for lambda, the weight of the bending energy; held-out views choose.
 
     Each image uses the candidate that is best on its own held-out views."""
     artifact_ridge: float = Field(1.0, ge=0, le=1e6)
-    """Ridge penalty; larger values shrink the artifact more. With V views about V / (V + value) of it remains.
+    """Ridge penalty. With V views, about V / (V + value) of an artifact remains.
 
-    mu; V is the number of views that see a position. With `shared_artifact` the artifact is shrunk toward the shared
-    one, and 16 was best (stages/denoise/README.md)."""
+    mu; larger values shrink the artifact more. V is the number of views that see a position. With `shared_artifact` the
+    artifact is shrunk toward the shared artifact, and 16 was best (stages/denoise/README.md)."""
     robust_constant: float = Field(6.0, gt=0, le=1e6)
     """c: a token whose residual is c times the median counts half.
 

@@ -60,7 +60,7 @@ class CompareConfig(ImageNetConfig):
     network: Literal["lite0", "lite1", "lite2"] = "lite2"
     """EfficientNet-Lite (ImageNet) whose feature maps of strides 4, 8 and 16 are stacked."""
     compare_side: int = Field(256, ge=64, le=1024, multiple_of=32)
-    """Side in pixels at which image and restoration are compared in features: a multiple of 32 and of `image_side`.
+    """Side in pixels at which features are compared: a multiple of 32 and of `image_side`.
 
     The restoration is enlarged to it. For `compare: features` only."""
     surroundings: int = Field(8, ge=0, le=99)

@@ -54,11 +54,12 @@ class DataConfig(Config):
     """Where images come from, which images are rejected, and how they are split."""
 
     source: SourceName = "elpv"
-    """`folder`: your own images. `elpv`: solar cells from the package elpv-dataset. `synthetic`: rendered parts, for
-    demonstrations. `magnetic_tile`, `mvtec_ad`, `mvtec_ad2`, `mvtec_loco`, `visa`, `btad`, `kolektor_sdd2`: that data
-    set as its publisher lays it out, in `folder` or in `archive`."""
+    """`folder`: your own images. `elpv`: solar cells from the package elpv-dataset. `synthetic`: rendered parts. Data
+    sets as their publishers lay them out: `magnetic_tile`, `mvtec_ad`, `mvtec_ad2`, `mvtec_loco`, `visa`, `btad`,
+    `kolektor_sdd2`. These are read from `folder` or from `archive`."""
     folder: str = "data/own"
-    """Folder of the images; with several categories, one sub-folder each. A change makes the pipeline out of date.
+    """Folder of the images; with several categories, one sub-folder each. If its files change, the pipeline is out of
+    date.
 
     The sub-folders are for source `folder`; with one category the sub-folder may be left out. If everything is wrapped
     in one extra folder, as in many archives, that folder is skipped."""
@@ -80,30 +81,30 @@ class DataConfig(Config):
 
     A label is uncertain if the defect probability is neither 0 nor 1."""
     group_pattern: str | None = None
-    """Regular expression for the path of an image. Images with equal matches are never in two splits.
+    """Regular expression: images whose paths give the same match are never in two splits.
 
     It is searched in the path below the category's folder. Its first group counts, or the whole match. null: the
     source's own groups; for `folder`, each image is its own group."""
     normal: str = "normal/**"
-    """`folder` only: glob of good images. `**/` matches any folders, a final `**` everything below, `*` a part of a
-    name.
+    """`folder` only: glob of good images. `**/`: any folder, `**`: all below, `*`: any part.
 
-    Paths start below the category's folder. Letter case matters."""
+    `**/` matches any folders, a final `**` everything below, `*` any part of a name. Paths start below the category's
+    folder. Letter case matters."""
     defect: str = "defect/*/**"
     """`folder` only: glob of defective images; the first `*` matches the defect type.
 
     The type is the folder that this `*` matches, or `defect` if it matches no folder."""
     mask: str = "masks/{type}/{stem}.*"
-    """`folder` only: glob of an image's mask. `{type}` is the defect type, `{stem}` the image's name without ending.
+    """`folder` only: glob of masks. `{type}`: type of defect, `{stem}`: name without ending.
 
     `{stem}` is the image's path below the folder of its defect type, or its name alone. A file that this glob matches
     is a mask and never an image."""
     labels: str | None = None
-    """`folder` only: CSV file below the category's folder, with columns `path` and `label`; it replaces the three
-    globs.
+    """`folder` only: CSV file with columns `path` and `label`, in place of the three globs.
 
-    `label` is empty or `normal` for a good image, else the defect type. Optional columns: `group`, `mask` and `split`
-    (train, validation, test or empty). Paths are relative to the category's folder."""
+    The file is below the category's folder. `label` is empty or `normal` for a good image, else the defect type.
+    Optional columns: `group`, `mask` and `split` (train, validation, test or empty). Paths are relative to the
+    category's folder."""
     synthetic: SyntheticConfig = SyntheticConfig()
     """`synthetic` only: how many images, and of which size."""
     min_side: Annotated[int, Field(ge=2, le=4096)] = 16

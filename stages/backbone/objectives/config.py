@@ -13,7 +13,7 @@ class DinoConfig(Config):
     """Self-distillation between views of an image (Caron et al., ICCV 2021). `selfpatch` and `sdssl` read it too."""
 
     global_views: int = Field(4, ge=2, le=64)
-    """Full-size crops per image; a step uses two. `crops` / this many images are sampled."""
+    """Full-size crops per image; a step uses two. Images sampled: `crops` divided by this."""
     local_pool: int = Field(8, ge=0, le=64)
     """Small crops per image."""
     local_views: int = Field(4, ge=0, le=64)
@@ -97,6 +97,8 @@ class MfmConfig(Config):
     """Frequencies of an image are masked and predicted (Xie et al., ICLR 2023)."""
 
     radius: float = Field(16 / 224, gt=0.0, le=0.5)
-    """Radius, over the crop's side, that parts low from high frequencies (paper: 16/224)."""
+    """Radius between low and high frequencies, as a share of the side (paper: 16/224).
+
+    The side is that of the crop."""
     low_pass: float = Field(0.5, ge=0.0, le=1.0)
     """Probability that the low frequencies are shown, not the high ones (the paper's)."""

@@ -26,8 +26,7 @@ class EarConfig(CompareConfig):
     depth: int = Field(3, ge=1, le=5)
     """How many times the U-Net halves the image."""
     mask: MaskKind = "rarity_raw"
-    """Where to cut: by class `attention` (paper), or by the rarity of a patch's features (`rarity_raw`,
-    `rarity_clean`).
+    """Cut by class `attention` (paper), or by rarity (`rarity_raw`, `rarity_clean`).
 
     Rarity is the distance of a patch's raw or denoised feature from those of good images."""
     compare_masks: bool = True
@@ -45,7 +44,7 @@ class EarConfig(CompareConfig):
 
     Pixels of the image resized to `image_side`."""
     hint_tolerance: float = Field(1.0, ge=0.0)
-    """The coarsest mosaic with at most 1 + this times the finest mosaic's error is chosen.
+    """The coarsest mosaic whose error is at most (1 + this) times the finest's is chosen.
 
     The error is that of the restoration."""
     random_mask_share: float = Field(0.5, ge=0.0, le=1.0)
@@ -53,9 +52,9 @@ class EarConfig(CompareConfig):
 
     The network must have seen holes anywhere."""
     gms_weight: float = Field(0.1, ge=0.0)
-    """Weight of 1 - GMS in the loss; the squared error has weight 1."""
+    """Weight of 1 - GMS (gradient magnitude similarity) in the loss; squared error has 1."""
     ssim_weight: float = Field(0.1, ge=0.0)
-    """Weight of 1 - SSIM in the loss."""
+    """Weight of 1 - SSIM (structural similarity) in the loss."""
     epochs: int = Field(24, ge=1)
     """Largest number of passes over the training images."""
     batch: int = Field(16, ge=1)
@@ -65,7 +64,7 @@ class EarConfig(CompareConfig):
     patience: int = Field(8, ge=1)
     """Training stops after this many epochs without a lower validation loss."""
     spread_floor: float = Field(1.0, gt=0.0)
-    """Minimum added to each pixel's variance, as a share of the mean variance.
+    """Added to each pixel's variance, as a share of the mean variance.
 
     It is added before pixel maps are standardised."""
     smooth_sigma: float = Field(1.5, ge=0.0, le=32.0)

@@ -21,7 +21,9 @@ class GaborConfig(DetectorConfig):
     grid: int = Field(32, ge=2, le=256)
     """Side of the grid of pooled filter responses, and of the anomaly map."""
     scales: int = Field(3, ge=1, le=6)
-    """Number of scales; each halves the image. The coarsest must be a multiple of `grid`."""
+    """Number of scales. Each halves the image side; the smallest is a multiple of `grid`.
+
+    The image side at the coarsest scale must be a multiple of `grid`."""
     orientations: int = Field(4, ge=1, le=16)
     """Orientations, spread evenly over 180 degrees."""
     wavelength: float = Field(4.0, ge=2.0, le=12.0)
@@ -33,8 +35,7 @@ class GaborConfig(DetectorConfig):
     ridge: float = Field(0.01, gt=0.0, le=1.0)
     """Added to the covariance's diagonal, as a share of its mean diagonal."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
-    """Standard deviation, in grid cells, of the Gaussian filter over the anomaly map. The map's maximum is the image
-    score."""
+    """Standard deviation, in grid cells, of the Gaussian filter over the map. The map's maximum is the score."""
 
     @model_validator(mode="after")
     def _sides_fit(self) -> GaborConfig:

@@ -21,7 +21,7 @@ class IntraConfig(CompareConfig):
 
     S: a multiple of `patch_side`. Paper: 256, 320 or 512."""
     compare_side: int = Field(384, ge=64, le=1024, multiple_of=32)
-    """Side in pixels at which image and restoration are compared in features: a multiple of 32 and of `image_side`.
+    """Side in pixels at which features are compared: a multiple of 32 and of `image_side`.
 
     The restoration is enlarged to it. For `compare: features` only."""
     surroundings: int = Field(12, ge=0, le=99)

@@ -15,8 +15,7 @@ class KnnConfig(FeatureConfig):
     reads_backbone: ClassVar[bool] = True
 
     features: Kind = "clean"
-    """Features that are modelled: maps of the ImageNet CNN (`imagenet`), or the backbone's tokens as they are (`raw`)
-    or denoised (`clean`)."""
+    """Features to model: of the ImageNet CNN (`imagenet`), or the backbone's tokens (`raw`; denoised: `clean`)."""
     image_side: int = Field(224, ge=64, le=1024, multiple_of=32)
     """Side in pixels of the square images that the detector's own model sees.
 
@@ -32,5 +31,4 @@ class KnnConfig(FeatureConfig):
     coreset_pool: int = Field(50_000, ge=10, le=10_000_000)
     """Patch features sampled for `coreset: greedy` to choose from."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
-    """Standard deviation, in grid cells, of the Gaussian filter over the anomaly map. The map's maximum is the image
-    score."""
+    """Standard deviation, in grid cells, of the Gaussian filter over the map. The map's maximum is the score."""

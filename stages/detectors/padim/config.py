@@ -24,11 +24,10 @@ class PadimConfig(FeatureConfig):
     ridge: float = Field(1e-3, gt=0.0, le=1.0)
     """Added to the covariance's diagonal; channels have unit variance."""
     normalised: bool = False
-    """Normalise the distance at each position by its leave-one-out estimate on good images, so that naturally variable
-    positions raise fewer alarms. `false`: original PaDiM."""
+    """Normalise each position's distance by its leave-one-out estimate on good images: fewer alarms where these vary.
+    `false`: original PaDiM."""
     surroundings: int = Field(0, ge=0, le=99)
     """Distance, in grid cells, of the eight neighbours that predict a cell's features. The prediction is subtracted,
     which removes lot and exposure effects and keeps defects smaller than this. 0: no neighbours."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
-    """Standard deviation, in grid cells, of the Gaussian filter over the anomaly map. The map's maximum is the image
-    score."""
+    """Standard deviation, in grid cells, of the Gaussian filter over the map. The map's maximum is the score."""
