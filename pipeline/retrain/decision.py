@@ -1,4 +1,4 @@
-"""Whether a challenger may replace the champion: the gate on the test images that both have, and drift of new images."""
+"""Whether a challenger may replace the champion: the gate on the test images that both have, and drift."""
 
 from __future__ import annotations
 
