@@ -1,8 +1,9 @@
-"""The picture of the report that the README shows: the rendered data set, three detectors, in a project of its own.
+"""The picture of the report that the README shows: the top of the page, without images of the data set.
 
-    python -m tests.picture --out pipeline/report/report.png [--page data/report/index.html]
+    python -m tests.picture --out pipeline/report/report.png --page data/report/index.html
 
-It takes about five minutes on two cores, and needs Chromium. With `--page`, that page is photographed instead.
+It needs Chromium. Without `--page`, the rendered data set `synthetic` is run first with three detectors, in a project of
+its own; that takes about ten minutes on two cores.
 """
 
 from __future__ import annotations
