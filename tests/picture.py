@@ -2,8 +2,8 @@
 
     python -m tests.picture --out pipeline/report/report.png --page data/report/index.html
 
-It needs Chromium. Without `--page`, the rendered data set `synthetic` is run first with three detectors, in a project of
-its own; that takes about ten minutes on two cores.
+It needs Chromium. Without `--page`, the rendered data set `synthetic` is run first with three detectors, in a project
+of its own; that takes about ten minutes on two cores.
 """
 
 from __future__ import annotations
