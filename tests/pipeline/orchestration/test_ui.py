@@ -173,8 +173,10 @@ def test_the_start_page_lists_the_run(shown: Ui, browser: Browser) -> None:  # n
         assert unexpected_errors(page) == []
 
 
-def test_kill_9_during_a_run_and_a_new_start(ui: Ui) -> None:
+@pytest.mark.long
+def test_kill_9_during_a_run_and_a_new_start(shown: Ui) -> None:
     """kill -9 also ends the server. The run ends as its stages did, and the next server knows the old runs."""
+    ui = shown
     before = {run["id"] for run in query(ui.page, "flow_runs")}
     (ui.project / "pid").unlink(missing_ok=True)
     run = toy.start(ui.project, "run", "--force", "left", TOY_BLOCK="left", PREFECT_CLIENT_MAX_RETRIES="0")
