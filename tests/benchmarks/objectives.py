@@ -93,7 +93,7 @@ def cost(setting: Setting, objective: str, data: Data) -> dict[str, Any]:
     network: Any = (Plain if config.model == "plain" else Hybrid)(config)
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in fitted.arrays.items()})
     start = time.process_time()
-    draw = OBJECTIVES[objective].drawing(network, config)
+    draw = OBJECTIVES[objective].pool_sampler(network, config)
     draw(train, config.crops, 0)
     draw(validation, min(VALIDATION_CROPS, config.crops), 1)
     drawn = time.process_time() - start
