@@ -87,6 +87,7 @@ def test_transient_and_locked_stages_are_retried_and_failed_stages_are_not(fresh
     assert toy.journal(fresh) == ["download", "download", "left", "right"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_stage(fresh: Path, number: signal.Signals, code: int) -> None:
@@ -104,6 +105,7 @@ def test_a_signal_ends_the_stage(fresh: Path, number: signal.Signals, code: int)
     assert toy.journal(fresh) == ["download", "download"]
 
 
+@pytest.mark.long
 def test_kill_9_leaves_no_orphan_and_the_temporary_server_ends(fresh: Path) -> None:
     """The only test in which a run starts a server of its own, as it does by default. The server ends with the run."""
     process = toy.start(fresh, "run", "download", TOY_BLOCK="download")

@@ -25,6 +25,8 @@ from tests.browser import Browser, Page, browser  # noqa: F401
 from tests.pipeline import toy_project as toy
 from tests.pipeline.orchestration.healthy import healthy
 
+pytestmark = pytest.mark.long
+
 UI = """
 import sys
 from pathlib import Path
@@ -173,7 +175,6 @@ def test_the_start_page_lists_the_run(shown: Ui, browser: Browser) -> None:  # n
         assert unexpected_errors(page) == []
 
 
-@pytest.mark.long
 def test_kill_9_during_a_run_and_a_new_start(shown: Ui) -> None:
     """kill -9 also ends the server. The run ends as its stages did, and the next server knows the old runs."""
     ui = shown

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import change_params
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
 import sys
 from pipeline.retrain import flow, promotion, records

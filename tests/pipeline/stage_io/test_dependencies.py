@@ -171,7 +171,14 @@ print(json.dumps(sorted(name for name in set(sys.modules) - before if name.start
 """
 
 
-@pytest.mark.parametrize("arguments", [["denoise"], ["clean_features"], ["infer", "tile", "knn"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["denoise"], marks=pytest.mark.long),
+        pytest.param(["clean_features"], marks=pytest.mark.long),
+        ["infer", "tile", "knn"],
+    ],
+)
 def test_what_a_stage_loads_is_what_it_is_said_to_import(finished: Path, tmp_path: Path, arguments: list[str]) -> None:
     """The imports are read from the sources; this sees what is loaded while a stage runs, by whatever way."""
     project = tmp_path / "project"

@@ -24,6 +24,8 @@ from stages.training import Session
 from stages.types import Fitted
 from tests.stages.backbone.conftest import small, textures
 
+pytestmark = pytest.mark.long
+
 IMAGES = textures(5, 0)
 TOLERANCE = 1e-4
 

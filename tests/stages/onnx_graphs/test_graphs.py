@@ -29,6 +29,8 @@ from stages.types import Fitted, Samples, ScoreMap, UserError
 from tests.conftest import ROOT
 from tests.stages.detectors.ear import tiny
 
+pytestmark = pytest.mark.long
+
 TOLERANCE = 1e-4
 """A tenth of what `burnish export` tolerates."""
 
