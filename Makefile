@@ -26,7 +26,7 @@ run: setup       ## run the whole pipeline with the parameters of params.yaml
 test: setup      ## run the tests that a change is likely to break, about six minutes on two cores
 	$(BIN)/python -m pytest -m "not long"
 
-test-all: setup  ## run all tests: also kills, schedules, benchmarks and pages in a browser, about twenty minutes
+test-all: setup  ## run all tests: also kills, schedules, benchmarks and pages in a browser, about 25 minutes
 	$(BIN)/python -m pytest
 
 check: setup     ## lint, types, and who may import whom
