@@ -36,7 +36,7 @@ def imports_of(*entries: str, without: Collection[str] = ()) -> tuple[str, ...]:
         if name in modules or any(name == excluded or name.startswith(f"{excluded}.") for excluded in without):
             continue
         modules.add(name)
-        todo += _imported(name)
+        todo += _imported(_source_file(name).read_text())
     return tuple(sorted(name for name in modules if not _is_package(name)))
 
 
@@ -45,16 +45,16 @@ def _is_package(name: str) -> bool:
 
 
 @cache
-def _imported(name: str) -> tuple[str, ...]:
-    """Modules of this project that a module imports directly."""
+def _imported(source: str) -> tuple[str, ...]:
+    """Modules of this project that the code of a module imports directly."""
     modules = []
-    for node in _executed_nodes(ast.parse(_source_file(name).read_text())):
+    for node in _executed_nodes(ast.parse(source)):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                modules.append(inner if _is_project_module(inner) and _exists(inner) else node.module)
+                inside = _is_project_module(node.module) and _has_module(node.module, alias.name)
+                modules.append(f"{node.module}.{alias.name}" if inside else node.module)
     return tuple(sorted({module for module in modules if _is_project_module(module)}))
 
 
@@ -74,11 +74,10 @@ def _is_project_module(name: str) -> bool:
     return name.partition(".")[0] in PROJECT_PACKAGES
 
 
-def _exists(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the part before the last dot is a module, not a package
-        return False
+def _has_module(package: str, name: str) -> bool:
+    """Whether `package` is a package and `name` a module of it. `find_spec` of both would import the package."""
+    folder = _source_file(package).parent
+    return _is_package(package) and ((folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists())
 
 
 def _source_file(name: str) -> Path:
@@ -106,6 +105,7 @@ def code_version(*names: str) -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
 def _behaviour(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):

@@ -188,6 +188,7 @@ def test_it_is_current_until_dvc_lock_changes(project: Path) -> None:
     assert not is_current(project)
 
 
+@pytest.mark.long
 def test_burnish_run_makes_it_when_needed(project: Path, environment: dict[str, str]) -> None:
     folder = project / paths.BUNDLE
     for expected in ("v1", "v1"):  # the second time nothing has to run

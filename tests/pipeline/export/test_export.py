@@ -174,6 +174,7 @@ def test_the_json_file_describes_use_and_origin(params: Params, tmp_path: Path) 
     assert "commit" in description["provenance"]
 
 
+@pytest.mark.long
 def test_beyond_the_tolerance_no_file_stays(params: Params, tmp_path: Path) -> None:
     export(params, [], ["pca"], tmp_path)
     export(params, [], ["knn"], tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline.cli import main
 from pipeline.judge.command import predict
 from pipeline.judge.options import Options
 from pipeline.project import exit_codes, paths
@@ -116,11 +118,17 @@ def test_an_image_of_another_mode_and_size_gets_a_note(here: Path, tmp_path: Pat
     ],
 )
 def test_wrong_arguments_are_one_line(
-    project: Path, environment: dict[str, str], arguments: tuple[str, ...], words: str
+    here: Path,
+    arguments: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = burnish(project, environment, "predict", *arguments, stdin="\n")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    monkeypatch.setattr(sys, "argv", ["burnish", "predict", *arguments])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"burnish: error: {words}")
 
 

@@ -14,7 +14,7 @@ from tests.pipeline import toy_project as toy
 
 
 @pytest.mark.usefixtures("prefect_api")
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", [pytest.param("1", marks=pytest.mark.long), "2"])
 def test_same_order_and_same_lock_as_dvc(fresh: Path, reference: Path, jobs: str) -> None:
     # With two jobs `left` ends after `right`, so DVC appends their entries in the opposite order.
     late = {"TOY_LATE": "left"} if jobs == "2" else {}
@@ -66,6 +66,7 @@ def test_nothing_to_do_imports_neither_prefect_nor_torch(complete: Path) -> None
     assert not (complete / ".prefect").exists()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("prefect_api")
 def test_transient_and_locked_stages_are_retried_and_failed_stages_are_not(fresh: Path) -> None:
     """A download fails once, `left` fails for good, and another process holds `right` for a while."""

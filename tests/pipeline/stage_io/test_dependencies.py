@@ -117,11 +117,9 @@ KEYS = """
 import json, sys
 from pathlib import Path
 from pipeline.stage_io.dependencies import code_of_item, code_of_predictions, code_of_stage
-from stages import code_version
 from stages.detectors.registry import CONFIGS, detector
 
 def keys():
-    code_version._imported.cache_clear()
     found = {name: code_of_item(f"pipeline.stage_io.items.{name}") for name in ("features", "denoised", "clean")}
     found |= {f"scores-{name}": code_of_item("pipeline.stage_io.items.scores", name) for name in CONFIGS}
     return found | {"pretrain": code_of_stage("pretrain"), "bundle": code_of_predictions(CONFIGS)}

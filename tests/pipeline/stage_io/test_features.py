@@ -37,7 +37,7 @@ def png(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("count", [0, 1, 4, 11])
+@pytest.mark.parametrize("count", [0, 4, 9])
 def test_threads_give_the_same_items_in_the_same_order(
     count: int, backbone: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
