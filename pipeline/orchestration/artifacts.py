@@ -23,6 +23,7 @@ from pipeline.orchestration.mermaid import mermaid
 from pipeline.orchestration.run_state import RunState
 from pipeline.project.paths import METRICS, PLOTS
 from pipeline.project.root import log_path
+from pipeline.project.stage_warnings import read_warnings
 from pipeline.show.tables import metrics_markdown
 from stages.types import UserError
 
@@ -74,11 +75,16 @@ def log_fault(root: Path, message: str) -> None:
 
 
 def _stages(run: RunState) -> Iterator[Artifact]:
-    """The graph, and a table of how each stage ended."""
+    """The graph, a table of how each stage ended, and what the stages warn about."""
     chart = f"```mermaid\n{mermaid(run.graph)}```"
     lines = ["| stage | state | time | |", "| --- | --- | ---: | --- |"]
     for stage, row in run.board.rows.items():
         lines.append(f"| {_escape_cell(stage)} | {row.state} | {duration(row)} | {_escape_cell(row.note)} |")
+    warnings = [
+        f"- {_escape_cell(stage)}: {_escape_cell(line)}" for stage, line in read_warnings(run.root, run.succeeded())
+    ]
+    if warnings:
+        lines += ["", "Warnings:", "", *warnings]
     yield Artifact("burnish-stages", "Stages, and how each ended", "\n".join([chart, "", *lines]) + "\n")
 
 

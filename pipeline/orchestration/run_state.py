@@ -66,6 +66,10 @@ class RunState:
         """Whether every stage is up to date."""
         return len(self._done) == len(self.graph.order)
 
+    def succeeded(self) -> tuple[str, ...]:
+        """Stages that are up to date, in DVC's order."""
+        return tuple(stage for stage in self.graph.order if stage in self._done)
+
     def pending(self) -> tuple[str, ...]:
         """Stages that have not started, in DVC's order."""
         return tuple(self._waiting)

@@ -50,6 +50,8 @@ WORKTREE = RETRAIN / "worktree"
 CACHE = DATA / "cache"
 CHECKPOINTS = CACHE / "checkpoints"
 LOGS = DATA / "logs"
+WARNINGS = DATA / "warnings"
+"""What each stage warns about, one file for each stage, which is an output of it."""
 
 
 def model(category: str, detector: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 STAGES = {
     "download": ("download", "download"),
     "pretrain": ("pretrain", "pretrain"),
@@ -21,3 +23,14 @@ STAGES = {
 """Name of the stage -> (module below `pipeline.stage_io`, function)."""
 MATRIX = frozenset({"train", "infer"})
 """Stages that exist once per category and detector."""
+
+
+def stage_names(pairs: Iterable[str]) -> Iterator[str]:
+    """All stages, each as `burnish run` takes it.
+
+    Args:
+        pairs: CATEGORY-DETECTOR.
+    """
+    pairs = sorted(pairs)
+    for stage in STAGES:
+        yield from (f"{stage}@{pair}" for pair in pairs) if stage in MATRIX else (stage,)

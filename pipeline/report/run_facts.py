@@ -14,6 +14,8 @@ from typing import Any
 
 from pipeline.project import paths
 from pipeline.project.git import git_output_or_none
+from pipeline.project.stage_table import stage_names
+from pipeline.project.stage_warnings import read_warnings
 from pipeline.report.machine import describe_machine, describe_software
 from pipeline.report.stage_times import last_finished, read_logs, times_table
 from pipeline.report.tables import Table
@@ -33,6 +35,8 @@ class RunFacts:
     facts: list[tuple[str, str]]
     """(term, text)."""
     stages: Table | str
+    warnings: list[tuple[str, str]]
+    """(stage, what it warns about)."""
 
 
 def write_index(root: Path) -> Path | None:
@@ -67,12 +71,13 @@ def replace_file(path: Path, text: str) -> None:
 
 def collect_run_facts(root: Path) -> RunFacts:
     times, counts = read_logs(root, "time"), read_logs(root, "counts")
-    commit = _commit(root)
+    commit, scored = _commit(root), _scored(root)
     return RunFacts(
         commit=commit,
         finished=last_finished(times),
         facts=[("Commit", commit), ("Machine", describe_machine()), ("Software", describe_software())],
-        stages=times_table(times, counts, _scored(root)),
+        stages=times_table(times, counts, scored),
+        warnings=read_warnings(root, stage_names(scored)),
     )
 
 

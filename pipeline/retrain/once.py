@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from pipeline.bundle import champion
 from pipeline.project import paths
 from pipeline.project.params import Params, load_params
+from pipeline.project.stage_table import stage_names
+from pipeline.project.stage_warnings import read_warnings
 from pipeline.retrain import journal, records, tags
 from pipeline.retrain.base_commit import choose_base_commit, find_champion_commit
 from pipeline.retrain.inbox import (
@@ -107,11 +110,17 @@ def _attempt(root: Path, params: Params, run: Run, force: bool, say: Say) -> Run
     say(f"{task} (log: {_log_path(root, run).relative_to(root)})")
     _train(tree, inbox, scan, _log_path(root, run), params, say)
     out = records.run_folder(root, run.id)
+    warnings = [f"stage {stage} warns: {line}" for stage, line in read_warnings(tree.folder, _stages(tree.params))]
+    run = replace(run, notes=(*run.notes, *warnings))
     run, promote = _evaluate(tree, run, champion_commit, scan, params, out)
     _copy_report(tree, out)
-    for line in (*run.gate, *(line for category in run.drift.values() for line in category["lines"])):
+    for line in (*warnings, *run.gate, *(line for category in run.drift.values() for line in category["lines"])):
         say(line)
     return _carry_out_decision(root, tree, run, scan, promote, params)
+
+
+def _stages(params: Params) -> Iterator[str]:
+    return stage_names(f"{category}-{detector}" for category in params.data.categories for detector in params.detectors)
 
 
 def _scan(tree: Worktree, inbox: Path, params: Params) -> InboxScan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,8 @@ from stages.types import UserError
 
 if TYPE_CHECKING:
     from stages.denoise.per_image.decomposition import Terms
+
+LOGGER = logging.getLogger(__name__)
 
 
 def denoise(params: Params) -> None:
@@ -86,8 +89,11 @@ def _overview(images: pd.DataFrame, items: Iterator[Item], config: DenoiseConfig
         raise UserError(f"denoise: none of the training images could be denoised; the first: {faults[0]}")
     if bad.any():
         where = paths.DENOISED / "images.parquet"
-        print(f"denoise: {bad.sum()} of {len(bad)} images left out, the reasons are in {where}; the first: "
-              f"{images['path'][int(bad.argmax())]}: {faults[int(bad.argmax())]}")  # fmt: skip
+        first = int(bad.argmax())
+        LOGGER.warning(
+            f"{bad.sum()} of {len(bad)} images could not be denoised and are left out, the reasons are in {where}; "
+            f"the first: {images['path'][first]}: {faults[first]}"
+        )
     row = np.where(bad, -1, np.cumsum(~bad) - 1)
     table = images.assign(fault=faults, diagnostics=diagnostics, row=row)
     if not config.shared_artifact:

@@ -15,6 +15,7 @@ CANNOT_CHANGE_A_RESULT = {
     "pipeline.project.params": "reads and checks params.yaml; values reach a stage as parameters, which dvc.yaml lists",
     "pipeline.project.stage_table": "which function does a stage; the order in which they are listed",
     "pipeline.project.git": "the commit, for index.html, which is no output of a stage",
+    "pipeline.project.stage_warnings": "what stages warn about, for index.html",
     "pipeline.compute": "where the work on images is done; tests hold that the bytes are the same",
     "pipeline.stage_io.progress": "progress bars and the item cache",
     "pipeline.stage_io.dependencies": "this list: it decides what is computed again, not what comes out",

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from pipeline.project.params import load_params
 from pipeline.project.stage_table import MATRIX, STAGES
+from pipeline.stage_io.stage_warnings import kept_warnings
 from stages.types import UserError
 
 
@@ -22,7 +23,8 @@ def run(name: str, category: str | None = None, detector: str | None = None) -> 
     if name not in MATRIX:
         if category is not None or detector is not None:
             raise UserError(f"stage {name} takes no --category and no --detector")
-        getattr(import_module(f"pipeline.stage_io.{module}"), function)(params)
+        with kept_warnings(name):
+            getattr(import_module(f"pipeline.stage_io.{module}"), function)(params)
         return
     for option, value, known in (
         ("--category", category, params.data.categories),
@@ -30,4 +32,5 @@ def run(name: str, category: str | None = None, detector: str | None = None) -> 
     ):
         if value is None or value not in known:
             raise UserError(f"stage {name} needs {option}, one of params.yaml's: {', '.join(known)}; it is {value}")
-    getattr(import_module(f"pipeline.stage_io.{module}"), function)(params, category, detector)
+    with kept_warnings(f"{name}@{category}-{detector}"):
+        getattr(import_module(f"pipeline.stage_io.{module}"), function)(params, category, detector)

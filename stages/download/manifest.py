@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ from stages.types import UserError
 
 A = TypeVar("A")
 B = TypeVar("B")
+LOGGER = logging.getLogger(__name__)
 MIN_TRAIN, MIN_VALIDATION = 2, 1
 QUEUED_PER_THREAD = 8
 """Images that are begun at once for each thread; the results of more would only wait."""
@@ -184,7 +186,9 @@ def _say_unmarked(unmarked: list[SourceImage], say: Callable[[str], None]) -> No
     defects = [source for source in unmarked if not source.is_good]
     for category, count in Counter(source.category for source in defects).items():
         first = next(source.name for source in defects if source.category == category)
-        say(f"{count} masks of {category} mark no pixel, so their images count as without a mask (first: {first})")
+        LOGGER.warning(
+            f"{count} masks of {category} mark no pixel, so their images count as without a mask (first: {first})"
+        )
 
 
 def _check_rejected(rejected: Sequence[Rejected], count: int, config: DataConfig) -> None:

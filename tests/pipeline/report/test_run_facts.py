@@ -132,3 +132,15 @@ def test_a_stage_notes_its_time_only_when_it_ends_well(tmp_path: Path, monkeypat
     monkeypatch.setattr("pipeline.stage_io.run_stage.run", fail)
     assert stage_command.run_stage("fuse", None, None) == exit_codes.FAILED
     assert not (tmp_path / "data/logs/fuse.time.json").exists()
+
+
+def test_the_page_shows_what_stages_warn_about(root: Path) -> None:
+    write(root, "data/warnings/download.json", ["3 masks of <tile> mark no pixel"])
+    write(root, "data/warnings/train-tile-ear.json", ["the loss rises"])
+    write(root, "data/warnings/train-tile-gone.json", ["of a detector that no longer runs"])
+    page = write_index(root)
+    assert page is not None
+    text = page.read_text()
+    assert "Stage download: 3 masks of &lt;tile&gt; mark no pixel" in text
+    assert text.index("Stage download:") < text.index("Stage train@tile-ear: the loss rises") < text.index("<h2>Time")
+    assert "no longer runs" not in text

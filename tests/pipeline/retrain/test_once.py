@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from pipeline.bundle import champion
 from pipeline.project import paths
@@ -74,6 +75,9 @@ def test_good_images_are_promoted_bad_images_held_and_old_images_known(project: 
 
 def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
     drop(project, 8)
+    picture(project / "data/inbox/defect/spot/odd.png", 120, 78)
+    mask = picture(project / "data/inbox/masks/spot/odd.png", 0, 0)
+    Image.new("L", (16, 16)).save(mask)
     picture(
         project / "data/own/normal/of the developer.png", 100, 77
     )  # the pool is that of the champion, not this folder
@@ -81,7 +85,9 @@ def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
     done = retrain(project)
     assert done.returncode == 0, done.stdout + done.stderr
     run = last(project)
-    assert (run["result"], run["new"], run["champion"]) == ("promoted", 8, "v0.2.0"), run
+    assert (run["result"], run["new"], run["champion"]) == ("promoted", 10, "v0.2.0"), run
+    assert [note for note in run["notes"] if "odd.png" in note and note.startswith("stage download warns: ")]
+    assert "stage download warns: " in done.stdout
     assert champion.current_version(project) == "v0.2.0"
     assert (
         git(project, "rev-parse", run["branch"])
@@ -90,11 +96,11 @@ def _promoted(project: Path, retrain: Retrain) -> dict[str, Any]:
     )
     assert git(project, "rev-parse", f"{run['commit']}^") == git(project, "rev-parse", "burnish@v0.1.0^{commit}")
     tracked = yaml.safe_load(git(project, "show", f"{run['commit']}:data/own.dvc"))
-    assert tracked["outs"][0]["nfiles"] == 92
+    assert tracked["outs"][0]["nfiles"] == 94
     metrics = json.loads(git(project, "show", f"{run['commit']}:data/metrics/metrics.json"))
     assert metrics == json.loads((project / paths.WORKTREE / paths.METRICS).read_text())
     assert not list((project / "data/inbox").rglob("*.png"))
-    assert len(list((project / paths.RETRAIN / "taken" / run["id"]).rglob("*.png"))) == 8
+    assert len(list((project / paths.RETRAIN / "taken" / run["id"]).rglob("*.png"))) == 10
     assert f"git merge {run['branch']} && dvc checkout" in done.stdout
     pages = {path.name for path in records.run_folder(project, run["id"]).iterdir()}
     assert {"diff.html", "diff.md", "run.json", "run.md", "pipeline.log"} <= pages
