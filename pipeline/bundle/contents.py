@@ -7,23 +7,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from pipeline.project import paths
 from pipeline.project.params import Params
 from stages.array_store import StoredRows
-from stages.images import mode_of
 
-MODES_READ = 1000
-"""Training images, evenly spaced, whose mode is read from the header of the file."""
 MAP_PIXELS = 4096
 """Pixels of each good validation map, evenly spaced, from which the colour range of overlays is computed."""
 
 
 def training_images(params: Params, root: Path) -> dict[str, Any]:
-    """By category: number of good training and validation images, most common size, range of sizes, and modes.
+    """By category: number of good training and validation images, most common size, range of sizes, modes,
+    and depth.
 
-    Sizes are in pixels; `common` is [width, height], `width` and `height` are [minimum, maximum].
+    Sizes are in pixels; `common` is [width, height], `width` and `height` are [minimum, maximum]. `white` is the grey
+    value that counts as white in files of more than 8 bits.
     """
     manifest = pd.read_parquet(root / paths.MANIFEST)
     manifest = manifest[manifest["split"].isin(["train", "validation"]) & (manifest["label"] == 0)]
@@ -35,17 +33,10 @@ def training_images(params: Params, root: Path) -> dict[str, Any]:
             "count": len(chosen),
             "common": [int(side) for side in sizes.value_counts().index[0]],
             **{side: [int(sizes[side].min()), int(sizes[side].max())] for side in ("width", "height")},
-            "modes": _modes([root / paths.RAW / path for path in chosen["path"]]),
+            "modes": sorted(set(chosen["mode"])),
+            "white": int(chosen["white"].iloc[0]),
         }
     return by_category
-
-
-def _modes(files: list[Path]) -> list[str]:
-    modes = set()
-    for path in files[:: max(1, -(-len(files) // MODES_READ))]:
-        with Image.open(path) as image:
-            modes.add(mode_of(image))
-    return sorted(modes)
 
 
 def map_limits(folder: Path) -> list[float] | None:

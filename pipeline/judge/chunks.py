@@ -15,6 +15,7 @@ from pipeline.compute.prefetch import prefetch
 from pipeline.judge.images import LoadedImage, load_image
 from pipeline.project.faults import out_of_memory
 from stages.download.config import DataConfig
+from stages.images import WHITE_16
 from stages.types import ScoreMap, UserError
 
 
@@ -55,17 +56,20 @@ TOO_LARGE = "its pixels do not fit into memory"
 
 
 def read_images(
-    paths: Sequence[str], sides: Iterable[int], data: DataConfig, batch: BatchSize
+    paths: Sequence[str], sides: Iterable[int], data: DataConfig, batch: BatchSize, white: int = WHITE_16
 ) -> Iterator[list[LoadedImage]]:
     """Load images in order, in chunks of the batch size. Threads read the next chunk while the current one is used.
 
     If memory does not suffice for a chunk, its images are loaded one after the other.
+
+    Args:
+        white: grey value that counts as white in files of more than 8 bits.
     """
     sides = tuple(sides)
 
     def load_alone(path: str) -> LoadedImage:
         try:
-            return load_image(path, sides, data)
+            return load_image(path, sides, data, white)
         except MemoryError:
             return LoadedImage(path, fault=TOO_LARGE)
 
@@ -75,7 +79,7 @@ def read_images(
             part = paths[start : start + batch.size]
             start += len(part)
             try:
-                yield list(pool.map(lambda path: load_image(path, sides, data), part))
+                yield list(pool.map(lambda path: load_image(path, sides, data, white), part))
             except MemoryError:
                 yield [load_alone(path) for path in part]
 
@@ -105,7 +109,7 @@ def _predict_in_batches(
         part, memory = images[done : done + batch.size], ""
         try:
             squares = {side: np.stack([image.squares[side] for image in part]) for side in part[0].squares}
-            maps = models.predict([image.sha256 for image in part], squares)
+            maps = models.predict([image.identity for image in part], squares)
         except Exception as fault:
             if not out_of_memory(fault):
                 raise

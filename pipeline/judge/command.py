@@ -59,9 +59,9 @@ def _predict(bundle: Bundle, arguments: Sequence[str], options: Options, out: Pa
     images = selection.select_images(arguments, out)
     bundle, models = selection.load_models(bundle, category, detectors)
     rule = selection.decision_rule(bundle, category, detectors[0])
-    summary = Summary()
+    summary = Summary(selection.describe_unread_files(arguments))
     with ResultWriter(out, models.names) as results:
-        for image, maps in _score_maps(models, images, bundle, options):
+        for image, maps in _score_maps(models, images, bundle, rule, options):
             prediction = make_prediction(image, maps, rule, models.names)
             if maps is not None and _wants_overlay(prediction, options):
                 overlay = _write_overlay(image, maps, rule, results, number=summary.total + 1)
@@ -78,7 +78,7 @@ def _predict(bundle: Bundle, arguments: Sequence[str], options: Options, out: Pa
 
 
 def _score_maps(
-    models: Models, images: Sequence[str], bundle: Bundle, options: Options
+    models: Models, images: Sequence[str], bundle: Bundle, rule: DecisionRule, options: Options
 ) -> Iterator[tuple[LoadedImage, dict[str, ScoreMap] | None]]:
     """Each image with its score maps (None: unreadable), in order. A progress bar on stderr is updated meanwhile."""
     from pipeline.stage_io.progress import progress_bar
@@ -90,7 +90,7 @@ def _score_maps(
 
     batch = BatchSize(options.batch or models.batch, report_smaller_batch)
     with bar:
-        chunks = read_images(images, models.sides, bundle.params.data, batch)
+        chunks = read_images(images, models.sides, bundle.params.data, batch, rule.white)
         for done, (image, maps) in enumerate(predict_images(models, chunks, batch), start=1):
             set_done(done)
             yield image, maps
@@ -112,7 +112,8 @@ def _write_overlay(
     from stages.images import ImageFault, decode
 
     try:
-        decoded = decode(Path(image.path).read_bytes())  # read again, because keeping all images takes memory
+        # Read again, because keeping all images takes memory.
+        decoded = decode(Path(image.path).read_bytes(), white=rule.white)
     except (OSError, ImageFault):
         return None
     name = f"{number:06d}-{displayable_path(Path(image.path).stem)[:80]}.png"

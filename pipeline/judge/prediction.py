@@ -30,6 +30,8 @@ class DecisionRule:
     """To be reported if `threshold` is None."""
     training_images: Mapping[str, Any]
     """Sizes and modes of the category's training images (`training_images` in bundle.json)."""
+    white: int
+    """Grey value that counts as white in files of more than 8 bits."""
     map_limits: Sequence[float] | None
     """Values of the anomaly map with the darkest and the brightest colour of overlays."""
 
@@ -103,7 +105,7 @@ def make_prediction(
     if maps is not None:
         scores = {name: _finite_or_none(maps[name].image_score) for name in detectors}
         verdict, reason = _decide(scores[rule.detector], rule)
-        note = "; ".join(filter(None, [describe_differences(image, rule.training_images), reason]))
+        note = "; ".join(filter(None, [describe_differences(image, rule.training_images, rule.white), reason]))
     return Prediction(
         path=displayable_path(image.path),
         sha256=image.sha256 or None,

@@ -97,6 +97,14 @@ def select_images(arguments: Sequence[str], out: Path) -> list[str]:
     return images
 
 
+def describe_unread_files(arguments: Sequence[str]) -> str:
+    """How many files below the named folders are not read, by ending; empty if all are."""
+    from pipeline.judge.images import unread_below
+    from stages.download.sources.files import describe_unread
+
+    return describe_unread(unread_below(arguments))
+
+
 def load_models(bundle: Bundle, category: str, detectors: Sequence[str]) -> tuple[Bundle, Models]:
     """Load the models of a bundle. If the bundle is replaced meanwhile, use the new bundle.
 
@@ -120,13 +128,16 @@ def load_models(bundle: Bundle, category: str, detectors: Sequence[str]) -> tupl
 def decision_rule(bundle: Bundle, category: str, detector: str) -> DecisionRule:
     """How the detector decides."""
     from pipeline.judge.prediction import DecisionRule
+    from stages.images import WHITE_16
 
     threshold = bundle.index["thresholds"][category][detector]
+    training_images = bundle.index["training_images"][category]
     return DecisionRule(
         category=category,
         detector=detector,
         threshold=threshold["value"],
         why_no_threshold=threshold["note"] or "the bundle has no threshold",
-        training_images=bundle.index["training_images"][category],
+        training_images=training_images,
+        white=training_images.get("white", WHITE_16),  # bundles of earlier versions have none
         map_limits=bundle.index["map_limits"][category][detector],
     )

@@ -15,7 +15,12 @@ NO_VERDICT = ""
 class Summary:
     """Counts of verdicts, and the images to name."""
 
-    def __init__(self) -> None:
+    def __init__(self, unread: str = "") -> None:
+        """
+        Args:
+            unread: how many files below the named folders are not images that can be read, in words.
+        """
+        self._unread = f"; not read: {unread}" if unread else ""
         self.counts = dict.fromkeys((GOOD, DEFECT, UNREADABLE, NO_VERDICT), 0)
         """Verdict (NO_VERDICT: none) -> number of images."""
         self._rejected: list[Prediction] = []
@@ -46,7 +51,7 @@ class Summary:
             lines.append(f"... and {more} more rejected")
         words = {GOOD: "good", DEFECT: "rejected", NO_VERDICT: "without a verdict", UNREADABLE: "unreadable"}
         counts = ", ".join(f"{self.counts[verdict]} {word}" for verdict, word in words.items() if self.counts[verdict])
-        return [*lines, f"{counted(self.total, 'image')}: {counts}"]
+        return [*lines, f"{counted(self.total, 'image')}: {counts}{self._unread}"]
 
     def unreadable(self) -> str | None:
         """Which files could not be read, in one line; None if all could."""

@@ -30,6 +30,7 @@ SECTIONS = (
     ("audit", "Near-duplicates, suspects"),
 )
 """Of each category: id, name."""
+NO_MASKS = "No defect has a mask that can be used."
 
 
 def render_body(params: Params) -> str:
@@ -125,12 +126,14 @@ def _gallery(
 
 
 def _cases_intro(category: str, count: int) -> str:
-    masks = pd.read_parquet(paths.MANIFEST, columns=["category", "mask_path"])
-    has_masks = (masks.loc[masks["category"] == category, "mask_path"] != "").any()
+    manifest = pd.read_parquet(paths.MANIFEST, columns=["category", "label", "mask_path"])
+    defects = manifest[(manifest["category"] == category) & (manifest["label"] == 1)]
+    masks = int((defects["mask_path"] != "").sum())
+    having = f"{masks} of {counted(len(defects), 'defect')} {'has a mask' if masks == 1 else 'have masks'}"
+    known = f"{having}, which are shown; pixel figures are about these defects." if masks else NO_MASKS
     return (
         f"For each detector at most {counted(count, 'test image')} of each kind, most extreme first. Maps of the same "
-        "detector share a colour scale. "
-        + ("The true mask is shown if the data has one." if has_masks else "The data has no masks of the defects.")
+        f"detector share a colour scale. {known}"
     )
 
 

@@ -28,12 +28,12 @@ def measure_drift(folder: Path, params: Params, new: Collection[str]) -> dict[st
 
     Args:
         folder: root of a project whose stage `download` has run.
-        new: sha256 of the new files.
+        new: sha256 of the new files, as they are in the source.
     """
     config = DriftConfig(level=params.retrain.drift_level, least=params.retrain.drift_least)
     manifest = pd.read_parquet(folder / paths.MANIFEST)
     good = manifest[manifest["label"] == 0]
-    is_new = good["sha256"].isin(new)
+    is_new = good["source_sha256"].isin(new)
     drift = {}
     for category in params.data.categories:
         in_category = good["category"] == category

@@ -55,17 +55,17 @@ def inbox_folder(root: Path, params: Params) -> Path:
 
 
 def may_hold_images(folder: Path) -> bool:
-    """Whether a file has the suffix of an image. Reads no file."""
+    """Whether there is an image file, complete or not."""
     return folder.is_dir() and any(True for _ in images_below(folder))
 
 
 def unsupported_files(folder: Path) -> list[str]:
-    """Files without the suffix of an image, except hidden files and those still being written."""
+    """Files that are not images, except hidden files and those still being written."""
     if not folder.is_dir():
         return []
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     visible = (path.as_posix() for path in files if not any(part.startswith(".") for part in path.parts))
-    return sorted(path for path in visible if not is_image(path) and not path.endswith(UNFINISHED))
+    return sorted(path for path in visible if not is_image(folder / path) and not path.endswith(UNFINISHED))
 
 
 def scan_inbox(folder: Path, config: DataConfig, known: KnownImages, wait: Callable[[], None]) -> InboxScan:

@@ -38,6 +38,7 @@ from pipeline.retrain.promotion import (
 from pipeline.retrain.records import Run
 from pipeline.retrain.worktree import Worktree
 from pipeline.show.text import counted
+from stages.download.sources.files import unread_files
 from stages.types import UserError
 
 FIRST_CHAMPION = "the first champion"
@@ -95,12 +96,14 @@ def _attempt(root: Path, params: Params, run: Run, force: bool, say: Say) -> Run
     say(f"preparing {paths.WORKTREE} at {base[:12]}")
     tree.prepare(base)
     scan = _scan(tree, inbox, params) if champion_commit else InboxScan()  # the first champion takes in no images
-    for name, why in scan.skipped_files.items():
+    unread = dict.fromkeys(unread_files(inbox), "it is not an image that can be read")
+    skipped_files = {**scan.skipped_files, **unread}
+    for name, why in skipped_files.items():
         say(f"stays in the inbox: {name}: {why}")
     if scan.known:
         move_out(root, "known", run.id, inbox, {file.path: file.sha256 for file in scan.known})
         say(f"known already, moved to {paths.RETRAIN}/known/: {', '.join(file.path for file in scan.known)}")
-    run = replace(run, known=len(scan.known), skipped_files=scan.skipped_files, notes=notes)
+    run = replace(run, known=len(scan.known), skipped_files=skipped_files, notes=notes)
     if champion_commit and not force and not scan.new:
         return _end_without_training(root, run, scan, inbox)
     run = replace(run, new=len(scan.new))
@@ -142,8 +145,9 @@ def _scan(tree: Worktree, inbox: Path, params: Params) -> InboxScan:
 
     known = {}
     if (path := tree.folder / paths.MANIFEST).is_file():
-        manifest = pd.read_parquet(path, columns=["sha256", "label"])
-        known = {sha: "defect" if label else "normal" for sha, label in manifest.itertuples(index=False)}
+        manifest = pd.read_parquet(path)
+        digests = manifest.get("source_sha256", manifest["sha256"])  # earlier versions wrote one digest
+        known = {sha: "defect" if label else "normal" for sha, label in zip(digests, manifest["label"], strict=True)}
     return scan_inbox(inbox, data, known, make_wait(params.retrain.settle_s))
 
 
@@ -160,7 +164,7 @@ def _train(tree: Worktree, inbox: Path, scan: InboxScan, log: Path, params: Para
         return
     import pandas as pd
 
-    in_manifest = set(pd.read_parquet(tree.folder / paths.MANIFEST, columns=["sha256"])["sha256"])
+    in_manifest = set(pd.read_parquet(tree.folder / paths.MANIFEST, columns=["source_sha256"])["source_sha256"])
     for file in scan.new:
         if file.kind != "mask" and file.sha256 not in in_manifest:
             raise UserError(

@@ -40,9 +40,7 @@ def download(params: Params) -> None:
         index = StatIndex(INDEX)
         try:
             with bar:
-                records, rejected = collect(
-                    params.data, folder, count_up, root=root, index=index, threads=cores(), say=_say
-                )
+                records, rejected = collect(params.data, folder, count_up, root=root, index=index, threads=cores())
         finally:
             index.close()
         columns = [field.name for field in fields(ImageRecord)]

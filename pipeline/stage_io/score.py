@@ -139,7 +139,7 @@ def _coverage(params: Params, category: str, name: str, table: pd.DataFrame) -> 
     area = params.detector(name).model_dump()["mask_fraction"]
     with_mask = np.flatnonzero(((table["split"] == "test") & (table["mask_path"] != "")).to_numpy())
     if not len(with_mask):
-        return {"mask_coverage": None, "mask_coverage_reason": "no defect image has a mask"}
+        return {"mask_coverage": None, "mask_coverage_reason": "no defect has a mask that can be used"}
     result: dict[str, float | None] = {}
     for path in mask_stores:
         masks = StoredRows(path)

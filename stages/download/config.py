@@ -24,6 +24,10 @@ SourceName = Literal[
 ]
 
 
+WITHOUT_FOLDER = ("elpv", "synthetic")
+"""Sources that read no folder of the user."""
+
+
 class ArchiveConfig(Config):
     """An archive (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz) of images, downloaded once."""
 
@@ -107,6 +111,13 @@ class DataConfig(Config):
     category's folder."""
     synthetic: SyntheticConfig = SyntheticConfig()
     """`synthetic` only: how many images, and of which size."""
+    bits: Literal["auto", 8, 10, 12, 14, 16] = "auto"
+    """Bits of grey values in files of more than 8 bits. `auto`: what the training images use.
+
+    A camera of 12 bits writes values up to 4095 into files of 16 bits; then 4095 counts as white. `auto` decides once
+    per category, from the largest value of the good training images, and takes the least of 8, 10, 12, 14 and 16 bits
+    that holds it. If the camera writes its bits at the upper end of the 16, they use the whole range: choose 16. Files
+    of 8 bits and colour files do not depend on this."""
     min_side: Annotated[int, Field(ge=2, le=4096)] = 16
     """An image with a shorter side than this, in pixels, is rejected."""
     max_pixels: Annotated[int, Field(ge=256)] = 50_000_000
@@ -164,6 +175,6 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _has_images(self) -> Self:
-        if self.source in ("elpv", "synthetic") and self.archive.url is not None:
+        if self.source in WITHOUT_FOLDER and self.archive.url is not None:
             raise ValueError(f"archive.url is set, but source `{self.source}` reads no archive")
         return self

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stages.download.masks import INVERTED, marked_pixels
 from stages.download.phash import perceptual_hash
-from stages.images import ImageFault, decode
+from stages.images import ImageFault, decode_mask, is_wide_grey, load_upright, mode_of, to_rgb
 
 READ_ATTEMPTS = 3
 BYTES_PER_PIXEL, EXTRA_BYTES = 16, 1 << 24
@@ -37,6 +38,12 @@ class ImageFacts:
     height: int = 0
     phash: str = ""
     reason: str = ""
+    largest: int = 0
+    """Largest value of any channel, in the units of the file if `wide`, else 0 to 255."""
+    wide: bool = False
+    """Whether the pixels are grey values of more than 8 bits."""
+    mode: str = ""
+    """Pixel format of the file, as `mode_of` names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,8 @@ class MaskFacts:
     marked: int = 0
     """Number of defective pixels."""
     reason: str = ""
+    plain: bool = False
+    """Whether `stages.images.decode_mask` reads the file of a single mask like this, so that it can be copied."""
 
 
 def state_of(path: Path) -> State:
@@ -85,14 +94,36 @@ def read_unchanged(path: Path, max_bytes: int) -> tuple[bytes, State]:
 def examine_image(data: bytes, min_side: int, max_pixels: int) -> ImageFacts:
     """Decode the image completely. What the bytes hold never raises an error."""
     try:
-        image = decode(data, min_side=min_side, max_pixels=max_pixels)
+        image = load_upright(data, min_side=min_side, max_pixels=max_pixels)
+        wide = is_wide_grey(image)
+        largest = largest_value(image) if wide else 0
+        rgb = to_rgb(image)
     except ImageFault as fault:
         return ImageFacts(reason=str(fault))
-    return ImageFacts(hashlib.sha256(data).hexdigest(), image.width, image.height, perceptual_hash(image))
+    return ImageFacts(
+        hashlib.sha256(data).hexdigest(),
+        rgb.width,
+        rgb.height,
+        perceptual_hash(rgb),
+        largest=largest if wide else largest_value(rgb),
+        wide=wide,
+        mode=mode_in(data),
+    )
+
+
+def largest_value(image: Image.Image) -> int:
+    """Largest value of any channel."""
+    return int(np.asarray(image).max())
+
+
+def mode_in(data: bytes) -> str:
+    """Pixel format of an image file that has been decoded before, as `mode_of` names it."""
+    with Image.open(io.BytesIO(data)) as image:
+        return mode_of(image)
 
 
 def examine_masks(masks: Sequence[tuple[str, bytes]], above: int, max_pixels: int) -> tuple[MaskFacts, bytes]:
-    """Union of the masks' pixels above a grey value: facts, and a PNG with values 0 and 255.
+    """Union of the masks: facts, and a PNG with values 0 and 255.
 
     The same pixels give the same PNG bytes. What the bytes hold never raises an error; without usable masks the PNG is
     empty.
@@ -100,7 +131,7 @@ def examine_masks(masks: Sequence[tuple[str, bytes]], above: int, max_pixels: in
     union = None
     for name, data in masks:
         try:
-            marked = np.asarray(decode(data, max_pixels=max_pixels).convert("L")) > above
+            marked = marked_pixels(data, above, max_pixels)
         except ImageFault as fault:
             return MaskFacts(reason=f"its mask {name}: {fault}"), b""
         if union is not None and union.shape != marked.shape:
@@ -108,10 +139,15 @@ def examine_masks(masks: Sequence[tuple[str, bytes]], above: int, max_pixels: in
             return MaskFacts(reason=f"its mask {name} is {sizes}"), b""
         union = marked if union is None else union | marked
     assert union is not None  # called with at least one mask
+    share = union.mean()
+    if share > INVERTED:
+        name = masks[0][0]
+        return MaskFacts(reason=f"its mask {name} marks {share:.0%} of the pixels: is it inverted?"), b""
+    plain = len(masks) == 1 and bool((decode_mask(masks[0][1]) == union).all())
     file = io.BytesIO()
     Image.fromarray(union.astype(np.uint8) * 255).save(file, "PNG")
     height, width = union.shape
-    return MaskFacts(width, height, int(union.sum())), file.getvalue()
+    return MaskFacts(width, height, int(union.sum()), plain=plain), file.getvalue()
 
 
 def max_bytes_for(max_pixels: int) -> int:

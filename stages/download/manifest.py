@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from stages.code_version import code_version
+from stages.code_version import code_version, imports_of
 from stages.download.config import DataConfig
+from stages.download.depth import choose_white, stretched
 from stages.download.found import Rejected, SourceImage
 from stages.download.index import StatIndex
+from stages.download.phash import perceptual_hash
 from stages.download.sources.registry import SOURCES
 from stages.download.split import Split, official_split_of, split_of
 from stages.download.take import CachedFacts, ImageImporter, ImportResult
+from stages.download.unexpected import Imported, warn_of_files, warn_of_images
+from stages.images import WHITE_16, decode
 from stages.types import UserError
 
 A = TypeVar("A")
 B = TypeVar("B")
-LOGGER = logging.getLogger(__name__)
 MIN_TRAIN, MIN_VALIDATION = 2, 1
 QUEUED_PER_THREAD = 8
 """Images that are begun at once for each thread; the results of more would only wait."""
@@ -51,6 +53,13 @@ class ImageRecord:
     group: str
     phash: str
     """Perceptual hash, hex."""
+    source_sha256: str
+    """Digest of the file of the source. It differs from `sha256`, that of the file in the data set, if the grey values
+    were stretched."""
+    white: int
+    """Grey value of the source's files that counts as white, for files of more than 8 bits."""
+    mode: str
+    """Pixel format of the source's file, as `stages.images.mode_of` names it."""
 
 
 def collect(
@@ -61,18 +70,17 @@ def collect(
     root: Path | None = None,
     index: StatIndex | None = None,
     threads: int = 1,
-    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[ImageRecord], list[Rejected]]:
     """Copy the usable images of the configured source below `destination`.
 
     Identical images of a category may be in several splits: the audit finds them. A mask that marks no pixel does not
-    say where a defect is, so its image counts as an image without a mask, and `say` gets a line about it.
+    say where a defect is, so its image counts as an image without a mask. Grey values of more than 8 bits are stretched
+    to the full range (`data.bits`). What a person would not expect is logged as a warning.
 
     Args:
         progress: called with the images done and their number.
         root: folder of the images (`archive.locate`); None: `config.folder`.
         index: facts about files from earlier runs; neither it nor `threads` changes a result.
-        say: called with a line for the user.
 
     Returns:
         Manifest rows, sorted by category and path; rejected files.
@@ -82,19 +90,21 @@ def collect(
     """
     sources, rejected = _list_images(config, Path(config.folder) if root is None else root)
     validated = {source.category for source in sources if source.split == "validation" and source.is_good}
-    records: list[ImageRecord] = []
-    unmarked: list[SourceImage] = []
+    imported: list[tuple[SourceImage, ImportResult]] = []
     count = len(sources) + len(rejected)
     facts = StatIndex(None) if index is None else index
     for source, result in zip(sources, _import_images(config, sources, destination, facts, threads), strict=True):
         if result.reason:
             rejected.append(Rejected(str(source.file), source.category, result.reason))
         else:
-            records.append(_record(config, source, result, source.category in validated))
-            if result.unmarked:
-                unmarked.append(source)
-        progress(len(records) + len(rejected), count)
-    _say_unmarked(unmarked, say)
+            imported.append((source, result))
+        progress(len(imported) + len(rejected), count)
+    splits = [_split(config, source, source.category in validated) for source, _ in imported]
+    whites = _choose_whites(config, imported, splits)
+    warn_of_files(Path(config.folder) if root is None else root, config)
+    warn_of_images(imported, config, whites)
+    jobs = zip(imported, splits, strict=True)
+    records = list(_in_order(lambda job: _record(*job[0], job[1], whites, destination), jobs, threads))
     rejected.sort(key=lambda file: (file.category, file.path))
     _check_rejected(rejected, count, config)
     _check_split(records, config)
@@ -146,7 +156,7 @@ def _in_order(work: Callable[[A], B], jobs: Iterable[A], threads: int) -> Iterat
 
 
 def _importer(config: DataConfig, destination: Path) -> ImageImporter:
-    code = code_version("stages.download.examine", "stages.images", "stages.download.phash")
+    code = code_version(*imports_of("stages.download.examine"))
     versions = [version(name) for name in ("pillow", "numpy", "scipy")]
 
     def key(*values: object) -> str:
@@ -162,14 +172,40 @@ def _importer(config: DataConfig, destination: Path) -> ImageImporter:
     )
 
 
-def _record(config: DataConfig, source: SourceImage, result: ImportResult, validated: bool) -> ImageRecord:
+def _split(config: DataConfig, source: SourceImage, validated: bool) -> Split:
     if config.split == "official":
-        split = official_split_of(config.fold, source.group, source.is_good, source.split, validated)
-    else:
-        split = split_of(config.fold, source.group, source.is_good)
+        return official_split_of(config.fold, source.group, source.is_good, source.split, validated)
+    return split_of(config.fold, source.group, source.is_good)
+
+
+def _choose_whites(config: DataConfig, imported: Imported, splits: Sequence[Split]) -> dict[str, int]:
+    """Category -> grey value that counts as white in files of more than 8 bits."""
+    whites = {}
+    for category in config.categories:
+        wide = [
+            (split == "train" and source.is_good, result.image.largest)
+            for (source, result), split in zip(imported, splits, strict=True)
+            if source.category == category and result.image.wide
+        ]
+        learned = [largest for learns, largest in wide if learns]
+        whites[category] = choose_white(config.bits, learned or [largest for _, largest in wide])
+    return whites
+
+
+def _record(
+    source: SourceImage, result: ImportResult, split: Split, whites: Mapping[str, int], destination: Path
+) -> ImageRecord:
+    """The row of an image. If its depth is not that of its file, its file is stretched to the full range."""
+    white, path, sha256, phash = whites[source.category], result.path, result.image.sha256, result.image.phash
+    if result.image.wide and white != WHITE_16:
+        data = stretched((destination / path).read_bytes(), white)
+        (destination / path).unlink()
+        path = path if PurePosixPath(path).suffix.lower() in (".tif", ".tiff") else f"{path}.tif"
+        (destination / path).write_bytes(data)
+        sha256, phash = hashlib.sha256(data).hexdigest(), perceptual_hash(decode(data))
     return ImageRecord(
-        path=result.path,
-        sha256=result.image.sha256,
+        path=path,
+        sha256=sha256,
         width=result.image.width,
         height=result.image.height,
         category=source.category,
@@ -178,17 +214,11 @@ def _record(config: DataConfig, source: SourceImage, result: ImportResult, valid
         defect_type=source.defect_type,
         mask_path=result.mask_path,
         group=source.group,
-        phash=result.image.phash,
+        phash=phash,
+        source_sha256=result.image.sha256,
+        white=white,
+        mode=result.image.mode,
     )
-
-
-def _say_unmarked(unmarked: list[SourceImage], say: Callable[[str], None]) -> None:
-    defects = [source for source in unmarked if not source.is_good]
-    for category, count in Counter(source.category for source in defects).items():
-        first = next(source.name for source in defects if source.category == category)
-        LOGGER.warning(
-            f"{count} masks of {category} mark no pixel, so their images count as without a mask (first: {first})"
-        )
 
 
 def _check_rejected(rejected: Sequence[Rejected], count: int, config: DataConfig) -> None:

@@ -23,9 +23,6 @@ from stages.download.index import StatIndex
 from stages.download.placing import place
 from stages.images import SUFFIXES, ImageFault
 
-COPIED_ABOVE = 127
-"""Readers of masks take pixels above this value; a single mask with this threshold is copied as it is."""
-
 UNKNOWN = ImageFacts()
 CachedFacts = tuple[tuple[State, ...], list[Any], bytes] | None
 """States of files, and the facts and bytes that the index has for them; None: the index has none."""
@@ -89,7 +86,7 @@ class ImageImporter:
             mask, mask_state, content = self._masks(source, masks, entries)
             _check_mask(source, mask, facts)
             if mask.marked:
-                unchanged = _is_copied(source)
+                unchanged = _is_copied(source, mask)
                 suffix = source.masks[0].suffix.lower() if unchanged else ".png"
                 mask_path = f"masks/{source.category}/{source.name}{suffix}"
                 mask_file = source.masks[0] if unchanged else None
@@ -120,7 +117,8 @@ class ImageImporter:
     ) -> tuple[MaskFacts, State, bytes | None]:
         """Facts, the first mask's state, and the bytes to write; None: the first mask's bytes, which were not read."""
         if cached is not None:
-            return MaskFacts(*cached[1]), cached[0][0], None if _is_copied(source) else cached[2]
+            facts = MaskFacts(*cached[1])
+            return facts, cached[0][0], None if _is_copied(source, facts) else cached[2]
         contents, states = [], []
         for mask in source.masks:
             try:
@@ -130,7 +128,7 @@ class ImageImporter:
             contents.append((mask.name, data))
             states.append(state)
         facts, png = examine_masks(contents, source.mask_above, self.max_pixels)
-        if _is_copied(source):
+        if _is_copied(source, facts):
             png = b""
         _remember(entries, source.masks, tuple(states), self.mask_key(source.mask_above), facts, png)
         return facts, states[0], png or contents[0][1]
@@ -140,9 +138,9 @@ def _path(source: SourceImage) -> str:
     return f"images/{source.category}/{source.name}"
 
 
-def _is_copied(source: SourceImage) -> bool:
+def _is_copied(source: SourceImage, mask: MaskFacts) -> bool:
     """Whether the mask is copied as it is: its readers need no change."""
-    return len(source.masks) == 1 and source.mask_above == COPIED_ABOVE and source.masks[0].suffix.lower() in SUFFIXES
+    return mask.plain and source.masks[0].suffix.lower() in SUFFIXES
 
 
 def _look_up(paths: tuple[Path, ...], index: StatIndex, key: str) -> CachedFacts:

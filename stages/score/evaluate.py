@@ -136,7 +136,7 @@ def _pixel_metrics(
     result = {"pixel_auroc": counts.auroc(), "aupro": counts.aupro(config.aupro_max_fpr)}
     for name, value in result.items():
         if value is None:
-            reasons[name] = "no defect image has a mask" if not counts.masks else "no pixel without defect"
+            reasons[name] = "no defect has a mask that can be used" if not counts.masks else "no pixel without defect"
     return {**result, "n_masks": counts.masks}
 
 

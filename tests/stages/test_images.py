@@ -8,7 +8,8 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 from stages import images
 from stages.images import ImageFault, decode, decode_mask, mode_of, to_square
@@ -130,7 +131,7 @@ def test_the_mode_says_how_deep_the_colours_are() -> None:
     ("fault", "words"), [(RuntimeError(), "RuntimeError"), (ValueError("a\nb"), "ValueError: a b")]
 )
 def test_whatever_a_plugin_raises_is_one_line(fault: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(image: Image.Image) -> None:
+    def fail(image: Image.Image, white: int) -> None:
         raise fault
 
     monkeypatch.setattr(images, "_rgb", fail)
@@ -139,9 +140,35 @@ def test_whatever_a_plugin_raises_is_one_line(fault: Exception, words: str, monk
 
 
 def test_a_file_is_not_called_broken_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(image: Image.Image) -> None:
+    def fail(image: Image.Image, white: int) -> None:
         raise MemoryError
 
     monkeypatch.setattr(images, "_rgb", fail)
     with pytest.raises(MemoryError):
         decode(encoded(Image.fromarray(GREY)))
+
+
+@pytest.mark.parametrize("chunk", ["iTXt", "zTXt", "iCCP"])
+def test_large_metadata_are_no_damage(chunk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 MB of XMP, of text, or a colour profile."""
+    info, more = PngInfo(), {}
+    if chunk == "iTXt":
+        info.add_itxt("XML:com.adobe.xmp", "x" * 3_000_000, zip=True)
+    elif chunk == "zTXt":
+        info.add_text("Comment", "x" * 3_000_000, zip=True)
+    else:
+        more = {"icc_profile": bytes(3_000_000)}
+    file = io.BytesIO()
+    Image.fromarray(GREY).save(file, "png", pnginfo=info, **more)
+    assert (np.asarray(decode(file.getvalue()))[..., 0] == GREY).all()
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 1_000_000)
+    with pytest.raises(ImageFault, match="a limit, no damage"):
+        decode(file.getvalue())
+
+
+def test_our_limit_of_pixels_holds_and_not_that_of_pillow() -> None:
+    data = encoded(Image.new("1", (20_000, 10_000)))  # Pillow refuses 179 million pixels
+    with pytest.raises(ImageFault, match=r"more than data\.max_pixels = 1000"):
+        decode(data, max_pixels=1000)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (20_000, 10_000)

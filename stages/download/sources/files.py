@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from stages.images import SUFFIXES
+from stages.images import SIGNATURE_BYTES, SUFFIXES, begins_as_image
 from stages.types import UserError
+
+NOT_IMAGES = frozenset(
+    f".{ending}"
+    for ending in (
+        *("cfg", "csv", "db", "html", "ini", "json", "jsonl", "lnk", "log", "md", "part", "pdf", "py", "rst"),
+        *("sh", "tmp", "toml", "tsv", "txt", "xlsx", "xml", "yaml", "yml"),
+    )
+)
+"""Endings of files that lie beside images, which are neither opened nor counted."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,7 @@ class Entry:
     path: Path
     is_folder: bool
     is_image: bool
-    """Whether it is an image file, by its file ending alone."""
+    """Whether it is an image file (see `is_image`)."""
 
 
 def entries(folder: Path) -> list[Entry]:
@@ -31,7 +41,7 @@ def entries(folder: Path) -> list[Entry]:
     try:
         with os.scandir(folder) as scan:
             kept = [
-                Entry(entry.name, folder / entry.name, entry.is_dir(), is_image(entry.name) and entry.is_file())
+                Entry(entry.name, folder / entry.name, entry.is_dir(), entry.is_file() and is_image(Path(entry.path)))
                 for entry in scan
                 if not entry.name.startswith(".") and entry.name != "__MACOSX"
             ]
@@ -65,9 +75,38 @@ def images_below(folder: Path) -> Iterator[str]:
                 yield prefix + entry.name
 
 
-def is_image(name: str) -> bool:
-    """By the file ending alone."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+def is_image(path: Path) -> bool:
+    """Whether a file has the ending of an image, or another ending (or none) and begins as an image does."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or suffix in NOT_IMAGES:
+        return suffix in SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return begins_as_image(file.read(SIGNATURE_BYTES))
+    except (OSError, ValueError):
+        return False
+
+
+def unread_files(folder: Path) -> list[str]:
+    """Paths ('/' between parts) of the files below a folder that are neither images nor of NOT_IMAGES, sorted.
+
+    Hidden files and files without an ending do not count, and links to folders are not followed.
+    """
+    paths = []
+    for inner, names, files in os.walk(folder):
+        names[:] = [name for name in names if not name.startswith(".") and name != "__MACOSX"]
+        for name in files:
+            path = Path(inner, name)
+            if not name.startswith(".") and path.suffix.lower() not in {"", *NOT_IMAGES} and not is_image(path):
+                paths.append(path.relative_to(folder).as_posix())
+    return sorted(paths)
+
+
+def describe_unread(paths: list[str]) -> str:
+    """How many files were not read, by ending: `10 .heic (first: a.heic), 2 .raw (first: b.raw)`."""
+    endings = Counter(PurePosixPath(path).suffix.lower() for path in paths)
+    first = {PurePosixPath(path).suffix.lower(): path for path in reversed(paths)}
+    return ", ".join(f"{count} {ending} (first: {first[ending]})" for ending, count in sorted(endings.items()))
 
 
 def is_folder(path: Path) -> bool:

@@ -23,7 +23,7 @@ class Line:
         """The cell as the path of an image file below `base`, '/' between parts.
 
         Raises:
-            UserError: the path is empty, absolute, has '..', does not exist, or lacks the ending of an image.
+            UserError: the path is empty, absolute, has '..', does not exist, or is not an image.
         """
         text = self.cells[column]
         path = PurePosixPath(text)
@@ -36,8 +36,8 @@ class Line:
         if not is_file(base / path):
             hint = "; write / between folders" if "\\" in text else "; correct the path or remove the line"
             raise UserError(f"{self.where}: there is no file {text!r} below {base}{hint}")
-        if not is_image(text):
-            raise UserError(f"{self.where}: {text!r} has no image ending (.png, .jpg, ...); remove the line")
+        if not is_image(base / path):
+            raise UserError(f"{self.where}: {text!r} is not an image that can be read; convert it, or remove the line")
         return path.as_posix()
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from pipeline.bundle import writer
 from pipeline.bundle.reader import Bundle, differences, open_bundle
@@ -79,13 +78,13 @@ def test_facts_about_the_training_images(project: Path) -> None:
     """Validation images count too, because the deployed model is fitted on them: four and one."""
     manifest = pd.read_parquet(project / "data/raw/manifest.parquet")
     train = manifest[manifest["split"] == "train"].index
-    manifest.loc[train[0], ["width", "height"]] = [30, 60]
+    manifest.loc[train[0], ["width", "height", "mode"]] = [30, 60, "RGBA"]
     manifest.loc[manifest["split"] == "test", "width"] = 999
     manifest.to_parquet(project / "data/raw/manifest.parquet")
-    Image.new("RGBA", (30, 60)).save(project / "data/raw" / manifest.loc[train[0], "path"])
     make_bundle(params_of(project), project)
     found = open_bundle(project / paths.BUNDLE).index["training_images"]["tile"]
-    assert found == {"count": 5, "common": [40, 40], "width": [30, 40], "height": [40, 60], "modes": ["L", "RGBA"]}
+    sizes = {"common": [40, 40], "width": [30, 40], "height": [40, 60]}
+    assert found == {"count": 5, **sizes, "modes": ["L", "RGBA"], "white": 65535}
 
 
 def test_the_colour_range_comes_from_good_validation_images(finished: Path, bundle: Bundle) -> None:

@@ -60,7 +60,7 @@ def test_an_image_is_read_as_in_training(tmp_path: Path) -> None:
     for name, note in (
         ("wide.png", "width 70, in training 40; mode I;16, in training L RGB"),
         ("turned.png", "width 50, in training 40; height 70, in training 40 to 60"),
-        ("clear.png", "mode RGBA, in training L RGB"),
+        ("clear.png", "mode RGBA, in training L RGB; largest value 7 of 255"),
     ):
         image = load_image(str(tmp_path / name), (32, 64), DataConfig())
         assert describe_differences(image, training) == note

@@ -57,7 +57,7 @@ class OutOfMemoryError(RuntimeError):
 )
 def test_out_of_memory_halves_the_batch_and_goes_on(fault: Exception) -> None:
     chunks = [
-        [LoadedImage(f"{c}{i}", sha256=f"{c}{i}", squares={2: np.full((2, 2, 3), i, np.uint8)}) for i in range(8)]
+        [LoadedImage(f"{c}{i}", identity=f"{c}{i}", squares={2: np.full((2, 2, 3), i, np.uint8)}) for i in range(8)]
         for c in "xy"
     ]
     chunks[0][3] = LoadedImage("x3", fault="broken")
@@ -116,7 +116,7 @@ def test_images_that_do_not_fit_into_memory_together_are_read_alone(
     """`b` does not fit together with other images, `c` does not even fit alone."""
     tries = Counter[str]()
 
-    def little(path: str, sides: Sequence[int], data: DataConfig) -> LoadedImage:
+    def little(path: str, sides: Sequence[int], data: DataConfig, white: int) -> LoadedImage:
         tries[path] += 1
         if path == "c" or (path == "b" and tries[path] == 1):
             raise MemoryError

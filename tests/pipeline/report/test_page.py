@@ -138,7 +138,7 @@ def test_numbers_are_those_of_the_metrics(project_of_shape: Projects) -> None:
         ("no bad", "There are no defects among the test images"),
         ("no threshold", "There are no thresholds: no good validation images"),
         ("no threshold", "Positional leakage is not known"),
-        ("two", "The data has no masks"),
+        ("two", "No defect has a mask that can be used"),
         ("one baseline", "The detectors are not fused"),
         ("one baseline", "There is one type, dent (1 image)"),
     ],

@@ -31,8 +31,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = f"images/{category}/{number}.png"
             picture(folder / paths.RAW / path, level if new else 100.0, number + 1000 * (category == "dark"))
             sha = f"{'new' if new else 'old'}-{category}-{number}"
-            rows.append({"path": path, "sha256": sha, "category": category, "split": "train", "label": 0})
-    rows.append({"path": "images/same/0.png", "sha256": "new-defect", "category": "same", "split": "test", "label": 1})
+            rows.append({"path": path, "source_sha256": sha, "category": category, "split": "train", "label": 0})
+    rows.append(
+        {"path": "images/same/0.png", "source_sha256": "new-defect", "category": "same", "split": "test", "label": 1}
+    )
     pd.DataFrame(rows).to_parquet(folder / paths.MANIFEST)
     return folder
 
@@ -43,7 +45,7 @@ def params(project: Path) -> Params:
 
 
 def digests(project: Path, *beginnings: str) -> list[str]:
-    names = pd.read_parquet(project / paths.MANIFEST)["sha256"]
+    names = pd.read_parquet(project / paths.MANIFEST)["source_sha256"]
     return [name for name in names if name.startswith(beginnings)]
 
 

@@ -155,7 +155,10 @@ def test_a_bad_image_is_recorded_and_the_denoiser_does_not_see_it(
     table = pd.read_parquet("data/denoised/images.parquet").set_index("path")
     flat = next(path for path in table.index if "n0_flat" in path)
     assert "every pixel is 9" in table.loc[flat, "fault"] and table.loc[flat, "row"] == -1
-    assert "1 of 6 images left out" in (said := capsys.readouterr().out) and "n0_flat" in said
+    assert (
+        "1 of 6 images could not be denoised and are left out" in (said := capsys.readouterr().out)
+        and "n0_flat" in said
+    )
     others = table.drop(index=flat)
     assert (others["fault"] == "").all() and sorted(others["row"]) == [0, 1, 2, 3, 4]
     assert set(others["split"]) == {"train", "validation"}

@@ -82,12 +82,14 @@ def test_masks_that_cannot_be_used(
         assert not (tmp_path / "out/masks").exists()
 
 
-def test_a_mask_that_marks_nothing_counts_as_none_and_is_said(source_images: list, tmp_path: Path) -> None:
+def test_a_mask_that_marks_nothing_counts_as_none_and_is_said(
+    source_images: list, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     source_images.append(defect(tmp_path, mask(tmp_path / "m.png", {0: 127})))
-    said: list[str] = []
-    records, rejected = collected(tmp_path, say=said.append)
+    records, rejected = collected(tmp_path)
     assert (records["bad.png"].mask_path, records["bad.png"].label, rejected) == ("", 1, [])
-    assert said == ["1 masks of part mark no pixel, so their images count as without a mask (first: bad.png)"]
+    expected = "part: 1 image of a defect with a mask that marks no pixel: it counts as without a mask (first: bad.png)"
+    assert expected in caplog.messages
 
 
 def test_a_normal_image_has_no_defective_pixels(source_images: list, tmp_path: Path) -> None:

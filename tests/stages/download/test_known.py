@@ -26,7 +26,7 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("read")
 
-    for name in ("decode", "perceptual_hash"):
+    for name in ("load_upright", "perceptual_hash"):
         monkeypatch.setattr(examine, name, refuse)
     monkeypatch.setattr("stages.download.take.read_unchanged", refuse)
 

@@ -55,7 +55,7 @@ def test_two_columns_are_enough(tree: Tree, find: Find) -> None:
         ("day 1/a.png", "../day 1/a.png", r"line 2: '\.\./day 1/a\.png' leads out of"),
         ("day 1/a.png", "/etc/a.png", r"line 2: '/etc/a\.png' leads out of"),
         ("day 1/a.png", "day 1", r"line 2: there is no file 'day 1'"),
-        ("day 1/a.png", "labels.csv", r"line 2: 'labels\.csv' has no image ending"),
+        ("day 1/a.png", "labels.csv", r"line 2: 'labels\.csv' is not an image"),
         ("day 1/a.png", "", r"line 2: column 'path' is empty"),
         ("day 1/a.png", "n" * 300 + ".png", r"line 2: there is no file 'n"),
         ("day 1/a.png", "a\0.png", r"labels\.csv.*(there is no file|not a CSV)"),
