@@ -96,6 +96,12 @@ def _print_metrics(root: Path) -> None:
         raise UserError(f"{METRICS} is not JSON ({error}): run `burnish run --force score`") from error
     stdout_console().print(metrics_table(metrics))
     for category, detectors in metrics.items():
+        values = next(iter(detectors.values()))
+        if values.get("overkill_bound") is not None:
+            print(
+                f"{category}: the thresholds promise an overkill of at most {values['overkill_bound']:.1%}; the chance "
+                f"that this line exceeds the target is {values['overkill_risk']:.0%} (score.guarantee)"
+            )
         for key in ("threshold_note", "leak_note"):
             for note in sorted({values.get(key) for values in detectors.values()} - {None}):
                 print(f"{category}: {note}")

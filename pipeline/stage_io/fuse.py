@@ -14,7 +14,7 @@ from pipeline.project.params import Params
 from pipeline.stage_io.saving import output, save_fitted, write_json
 from stages.array_store import RowWriter, StoredRows
 from stages.fusion.config import FusedConfig
-from stages.fusion.fusion import fit, fuse
+from stages.fusion.fusion import fit, fuse, held_out_quantiles, mean_scores
 from stages.fusion.members import members
 from stages.types import ScoreMap
 
@@ -40,14 +40,20 @@ def _fuse(category: str, names: Sequence[str], config: FusedConfig, folder: Path
         config.map_pixels,
     )
     save_fitted(folder, fitted)
+    held_out = {name: held_out_quantiles(tables[name]["image_score"].to_numpy()[validation_rows]) for name in names}
+    position = {int(row): i for i, row in enumerate(validation_rows)}
     scores = []
     with RowWriter(folder / "maps.zarr", len(table)) as writer:
         for i in range(len(table)):
             outputs = {n: ScoreMap(maps[n][i], float(tables[n]["image_score"].iloc[i])) for n in names}
             fused = fuse(fitted, outputs)
             writer.append(fused.anomaly_map)
-            extras = {f"extra_{key}": value for key, value in fused.extras.items()}
-            scores.append({**extras, "image_score": fused.image_score})
+            score, extras = fused.image_score, fused.extras
+            if (
+                i in position
+            ):  # this score takes part in setting the threshold, so the image must not be ranked by itself
+                score, extras = mean_scores({name: float(held_out[name][position[i]]) for name in names})
+            scores.append({**{f"extra_{key}": value for key, value in extras.items()}, "image_score": score})
     images = table[["path", "sha256", "split", "label", "defect_type", "mask_path"]]
     pd.concat([images, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)
 

@@ -6,6 +6,9 @@ validation scores the quantile is interpolated. Beyond the smallest and the larg
 as steep as from the median to that end: nearly all defects have scores beyond the largest, and must stay in order. Only
 good validation images are used.
 
+A validation image that takes part in setting the threshold is ranked among the other validation images
+(`held_out_quantiles`).
+
 Maps are normalized in the same way on the pixels of validation maps, and averaged at the side of the largest map.
 
 Legend: n validation images; Q knots of a rank normalization; s side of a member's map; S side of the fused map.
@@ -67,17 +70,39 @@ def fuse(fitted: Fitted, outputs: Mapping[str, ScoreMap]) -> ScoreMap:
         outputs: the result of each member.
     """
     names: Sequence[str] = fitted.info["detectors"]
-    scores = np.array([normalize(np.array(outputs[n].image_score), fitted.arrays[f"{n}.score"]) for n in names])
+    quantiles = {n: float(normalize(np.array(outputs[n].image_score), fitted.arrays[f"{n}.score"])) for n in names}
     planes = [
         _enlarge(normalize(outputs[n].anomaly_map, fitted.arrays[f"{n}.map"]), fitted.info["side"]) for n in names
     ]
-    without_member = (
-        {f"without_{name}": float((scores.sum() - scores[i]) / (len(names) - 1)) for i, name in enumerate(names)}
-        if len(names) > 1
-        else {}
-    )
     plane = np.stack(planes).mean(axis=0, dtype=np.float64).astype(np.float32)
-    return ScoreMap(plane, float(scores.mean()), extras=without_member)
+    score, without_member = mean_scores(quantiles)
+    return ScoreMap(plane, score, extras=without_member)
+
+
+def held_out_quantiles(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(n,) scores of validation images -> (n,) normal quantiles, each by the rank normalization fitted to the others.
+
+    A threshold is set on the fused scores of these images. If an image's own score took part in the normalization,
+    fused validation scores would lie closer together than those of new images, and more good parts would be rejected
+    than promised. Of a single image the quantile is 0.
+    """
+    values = np.asarray(scores, np.float64)
+    if len(values) < 2:
+        return np.zeros(len(values))
+    return np.array([normalize(value, fit_knots(np.delete(values, i))) for i, value in enumerate(values)])
+
+
+def mean_scores(quantiles: Mapping[str, float]) -> tuple[float, dict[str, float]]:
+    """The fused score of an image, and `without_<detector>`, the score without that member, if there are two or more.
+
+    Args:
+        quantiles: normal quantile of each member's score.
+    """
+    values = np.array(list(quantiles.values()))
+    if len(values) == 1:
+        return float(values[0]), {}
+    without = {f"without_{name}": float((values.sum() - own) / (len(values) - 1)) for name, own in quantiles.items()}
+    return float(values.mean()), without
 
 
 def fit_knots(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,8 @@
 | `fpr_at_95tpr` | lowest false-positive rate at which at least 95 % of the defects are found |
 | `threshold` | deployed threshold, from good validation images only; an image with a score above it is rejected |
 | `threshold_note` | why the target overkill cannot be promised; null if it can |
-| `overkill_bound` | largest chance that a new good image is rejected (exchangeable images, the same model) |
+| `overkill_bound` | the overkill that is promised (exchangeable images, the same model): see `score.guarantee` |
+| `overkill_risk` | chance, over draws of validation images, that the overkill of a line exceeds the target |
 | `escape_rate`, `escape_rate_ci` | share of test defects passed at that threshold; [lo, hi] by Wilson |
 | `overkill_rate`, `overkill_rate_ci` | share of good test images rejected at that threshold; [lo, hi] by Wilson |
 | `pixel_auroc`, `aupro` | pixel metrics over the images with a known mask |

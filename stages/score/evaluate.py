@@ -77,7 +77,7 @@ def _image_metrics(
         "image_auroc": float(metrics.auroc(curve.tp, curve.fp)),
         "image_aupr": float(metrics.average_precision(curve.tp, curve.fp)),
         "f1_max": float(f1[best]),
-        "f1_max_threshold": float(f"{curve.thresholds[best]:.9g}"),
+        "f1_max_threshold": float(curve.thresholds[best]),
         "fpr_at_95tpr": float(metrics.fpr_at_tpr(curve.tp, curve.fp, 0.95)),
     }
     if reason := _too_few(truth):
@@ -96,11 +96,12 @@ def _deployment(
     reasons: dict[str, str],
 ) -> dict[str, Any]:
     """The threshold that is used on the line, and its escape and overkill."""
-    threshold = deployed_threshold(validation, config.target_overkill)
+    threshold = deployed_threshold(validation, config.target_overkill, config.guarantee, config.confidence)
     result: dict[str, Any] = {
         "threshold": threshold.value,
         "threshold_note": threshold.note,
         "overkill_bound": threshold.overkill_bound,
+        "overkill_risk": threshold.overkill_risk,
     }
     for name, images, wrong_decision, reason in (
         ("escape_rate", truth, False, "no defect images in the test split"),
@@ -109,7 +110,7 @@ def _deployment(
         result |= {name: None, f"{name}_ci": None}
         if threshold.value is None:
             reason = str(threshold.note)
-            reasons["threshold"] = reasons["overkill_bound"] = reason
+            reasons.update(dict.fromkeys(["threshold", "overkill_bound", "overkill_risk"], reason))
         elif images.any():
             errors = int((rejected(scores[images], threshold.value) == wrong_decision).sum())
             total = int(images.sum())

@@ -27,7 +27,7 @@ def measured(
 
 
 def test_a_threshold_and_what_it_costs() -> None:
-    table = figures.thresholds_table({"ear": measured()})
+    table = figures.thresholds_table({"ear": measured()}, "average")
     assert table.head == [
         "detector",
         "threshold",
@@ -45,7 +45,7 @@ def test_a_threshold_and_what_it_costs() -> None:
 
 def test_no_threshold_is_explained() -> None:
     metrics = {"ear": measured(validation=[])}
-    table = figures.thresholds_table(metrics)
+    table = figures.thresholds_table(metrics, "average")
     assert table.head == ["detector", "threshold", "FPR@95"]
     assert table.notes == ["There are no thresholds: no good validation images to set a threshold from."]
     head = figures.headline(metrics, "ear")

@@ -68,7 +68,7 @@ def test_a_list_of_labels_is_read_alike(folder: Path, tmp_path: Path, caplog: py
 def test_prediction_counts_what_it_does_not_read(folder: Path, tmp_path: Path) -> None:
     images, _ = resolve_paths([str(folder)], tmp_path / "none")
     assert len(images) == 6 * len(READ)
-    unread = describe_unread(unread_below([str(folder), str(folder / "normal/0g.png")]))
+    unread = describe_unread(unread_below([str(folder), str(folder / "normal/0c.image")]))
     assert f"6 .cr2 (first: {folder}/normal/0x.cr2), 6 .heic" in unread
     assert Summary(unread).lines()[-1].endswith(f"; not read: {unread}")
     assert "not read" not in Summary().lines()[-1]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from stages.fusion import fusion
-from stages.fusion.fusion import fit, fit_knots, fuse, normalize
+from stages.fusion.fusion import fit, fit_knots, fuse, held_out_quantiles, normalize
+from stages.score.calibration import deployed_threshold, rejected
 from stages.types import Fitted, ScoreMap, UserError
 
 
@@ -75,3 +76,32 @@ def test_map_pixels_bounds_the_knots_of_the_maps() -> None:
 def test_without_validation_images_it_says_so() -> None:
     with pytest.raises(UserError, match="no good validation images"):
         fit({"a": np.zeros(0)}, {"a": []}, 16)
+
+
+def test_each_validation_image_is_ranked_among_the_others() -> None:
+    scores = np.random.default_rng(3).gamma(2, size=25)
+    expected = [float(normalize(scores[i : i + 1], fit_knots(np.delete(scores, i)))[0]) for i in range(25)]
+    assert held_out_quantiles(scores).tolist() == expected
+    assert held_out_quantiles(scores[:1]).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("count", "target"), [(19, 0.05), (39, 0.05), (9, 0.1)])
+def test_the_threshold_of_the_fusion_keeps_its_promise(count: int, target: float) -> None:
+    """Lines of three members whose scores are exchangeable: on average at most the target is rejected.
+
+    With each validation image ranked among all, it is more.
+    """
+    generator = np.random.default_rng(count)
+    held_out, among_all = [], []
+    for _ in range(400):
+        validation, new = generator.normal(size=(3, count)), generator.normal(size=(3, 200))
+        knots = [fit_knots(values) for values in validation]
+        fused = np.mean([normalize(values, knot) for values, knot in zip(new, knots, strict=True)], axis=0)
+        for shares, scores in (
+            (held_out, np.mean([held_out_quantiles(values) for values in validation], axis=0)),
+            (among_all, np.mean([normalize(v, knot) for v, knot in zip(validation, knots, strict=True)], axis=0)),
+        ):
+            shares.append(rejected(fused, deployed_threshold(scores, target).value or 0.0).mean())
+    error = 3 * np.std(held_out) / np.sqrt(len(held_out))
+    assert np.mean(held_out) <= target + error
+    assert np.mean(among_all) > np.mean(held_out)

@@ -71,3 +71,30 @@ def test_the_value_is_short_and_rounded_up() -> None:
     assert deployed_threshold(np.array([1 / 3]), 0.5).value == 0.333333334
     assert deployed_threshold(np.array([-2 / 3]), 0.5).value == -0.666666666
     assert deployed_threshold(np.array([0.0]), 0.5).value == 0
+
+
+@pytest.mark.parametrize(("target", "needed"), [(0.05, 59), (0.1, 29), (0.01, 299)])
+def test_a_promise_for_this_line_needs_more_images(target: float, needed: int) -> None:
+    assert deployed_threshold(np.arange(float(needed)), target, "confidence").note is None
+    short = deployed_threshold(np.arange(float(needed - 1)), target, "confidence")
+    assert short.note is not None
+    assert f"at least {needed} are needed" in short.note
+    assert short.overkill_bound == pytest.approx(1 - 0.05 ** (1 / (needed - 1)))  # of the largest of n: 1 - U^(1/n)
+
+
+@pytest.mark.parametrize(("count", "risk"), [(76, 0.26), (19, 0.38)])
+def test_the_chance_that_a_line_exceeds_the_target(count: int, risk: float) -> None:
+    """By simulation: the overkill of a line is one minus the level of its threshold among uniform scores."""
+    assert deployed_threshold(np.arange(float(count)), 0.05).overkill_risk == pytest.approx(risk, abs=0.005)
+    draws = np.sort(np.random.default_rng(0).random((20_000, count)), axis=1)
+    rank = int(deployed_threshold(np.arange(1.0, count + 1), 0.05).value or 0)
+    assert np.mean(1 - draws[:, rank - 1] > 0.05) == pytest.approx(risk, abs=0.01)
+
+
+@pytest.mark.parametrize("count", [59, 76, 300])
+def test_with_confidence_this_line_holds_the_target(count: int) -> None:
+    threshold = deployed_threshold(np.arange(1.0, count + 1), 0.05, "confidence")
+    draws = np.sort(np.random.default_rng(1).random((40_000, count)), axis=1)
+    assert np.mean(1 - draws[:, int(threshold.value or 0) - 1] > 0.05) <= 0.05 + 0.004
+    assert threshold.overkill_risk is not None and threshold.overkill_risk <= 0.05
+    assert int(threshold.value or 0) >= int(deployed_threshold(np.arange(1.0, count + 1), 0.05).value or 0)
