@@ -38,9 +38,9 @@ def deployed_threshold(
     - `average`: k = ceil((n + 1)(1 - target)), the conformal quantile. A new exchangeable score is above it with
       probability at most (n + 1 - k) / (n + 1) <= target (Vovk et al., Algorithmic Learning in a Random World, 2005;
       Lei et al., JASA 2018, section 2).
-    - `confidence`: the least k for which the overkill, which is Beta(n + 1 - k, k) for continuous scores, is at most the
-      target with this probability (Vovk, Conditional validity of inductive conformal predictors, 2012, Proposition 2a;
-      Wilks, 1941).
+    - `confidence`: the least k for which the overkill, which is Beta(n + 1 - k, k) for continuous scores, is at most
+      the target with this probability (Wilks, 1941; Vovk, Conditional validity of inductive conformal predictors, 2012,
+      Proposition 2a).
 
     If k > n, no finite threshold promises the target. Then the threshold is the largest score, and the note says what
     it promises.

@@ -40,7 +40,7 @@ def test_a_threshold_and_what_it_costs() -> None:
     cells = table.lines[0].cells
     assert [cells[i] for i in (0, 1, 2, 4, 6)] == ["ear", "4.5", "1 of 4: 25.0%", "1 of 4: 25.0%", "50.0%"]
     assert "20 good validation images" in table.notes[0]
-    assert "At most 9.5%" in table.notes[0]
+    assert "at most 9.5%" in table.notes[0]
 
 
 def test_no_threshold_is_explained() -> None:
