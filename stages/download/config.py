@@ -106,7 +106,8 @@ class DataConfig(Config):
     labels: str | None = None
     """`folder` only: CSV file with columns `path` and `label`, in place of the three globs.
 
-    The file is below the category's folder. `label` is empty or `normal` for a good image, else the defect type.
+    The file is below the category's folder. `label` is empty, `normal`, `good`, `ok`, `pass`, `io` or `0` for a
+    good image, else the defect type.
     Optional columns: `group`, `mask` and `split` (train, validation, test or empty). Paths are relative to the
     category's folder."""
     synthetic: SyntheticConfig = SyntheticConfig()

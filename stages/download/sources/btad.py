@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.download.config import DataConfig
 from stages.download.found import Rejected, SourceImage
-from stages.download.sources.files import images, is_folder
+from stages.download.sources.files import images, is_folder, mask_folder
 from stages.download.sources.parts import Mask, Part, assemble, category_folders
 
 LAYOUT = "<category>/train/ok, <category>/test/{ok,ko}, <category>/ground_truth/ko"
@@ -26,5 +26,5 @@ def find(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
     """
     bases = category_folders(config, root, lambda folder: is_folder(folder / "train/ok"), LAYOUT)
     for category, base in bases.items():
-        masks = [Mask("ko", file.stem, file) for file in images(base / "ground_truth/ko")]
+        masks = [Mask("ko", file.stem, file) for file in images(mask_folder(base, "ground_truth") / "ko")]
         yield from assemble(base, category, PARTS, masks, mask_above=0)

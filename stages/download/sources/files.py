@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from stages.images import SIGNATURE_BYTES, SUFFIXES, begins_as_image
 from stages.types import UserError
 
+LOGGER = logging.getLogger(__name__)
 NOT_IMAGES = frozenset(
     f".{ending}"
     for ending in (
@@ -107,6 +109,18 @@ def describe_unread(paths: list[str]) -> str:
     endings = Counter(PurePosixPath(path).suffix.lower() for path in paths)
     first = {PurePosixPath(path).suffix.lower(): path for path in reversed(paths)}
     return ", ".join(f"{count} {ending} (first: {first[ending]})" for ending, count in sorted(endings.items()))
+
+
+def mask_folder(base: Path, name: str) -> Path:
+    """The folder of the masks. A folder with nearly the same name beside it is not read, which a warning says."""
+    for folder in folders(base):
+        if folder.name != name and _plain(folder.name) in (_plain(name), _plain(name.rstrip("s"))):
+            LOGGER.warning(f"{folder} is not read: masks belong in {name}/")
+    return base / name
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def is_folder(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from stages.download.sources.own_masks import match_masks
 from stages.download.sources.parts import orphan_mask
 from stages.types import UserError
 
+LOGGER = logging.getLogger(__name__)
 UNNAMED = "defect"
 """Type of a defect that is in no folder named after its type."""
 
@@ -28,10 +30,12 @@ class Tree:
     defects: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Path of a defective image -> its type, and its path below the folder named after the type."""
     masks: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Images that no glob matches."""
 
 
 def find(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
-    """Images of every category, and masks without an image; files that no glob matches are ignored.
+    """Images of every category, and masks without an image; images that no glob matches are left out with a warning.
 
     Raises:
         UserError: the folder does not exist; a category has no good images; an image matches both `normal` and
@@ -64,6 +68,11 @@ def _globbed(config: DataConfig, root: Path, folders: list[Path], category: str)
     for base in folders:
         tree = _tree(config, base)
         if tree.good:
+            if tree.others:
+                LOGGER.warning(
+                    f"{category}: {len(tree.others)} images match none of data.normal, data.defect and data.mask, so "
+                    f"they are left out (first: {tree.others[0]})"
+                )
             return _source_images(config, base, tree, category)
     where = folders[0] if folders else root / category
     raise UserError(
@@ -86,6 +95,8 @@ def _tree(config: DataConfig, base: Path) -> Tree:
             tree.good.append(path)
         if bad:
             tree.defects[path] = _defect_type(bad, path)
+        if not good and not bad:
+            tree.others.append(path)
     return tree
 
 

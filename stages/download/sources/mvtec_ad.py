@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stages.download.config import DataConfig
 from stages.download.found import Rejected, SourceImage
-from stages.download.sources.files import folders, images, is_folder
+from stages.download.sources.files import folders, images, is_folder, mask_folder
 from stages.download.sources.parts import Mask, Part, assemble, category_folders
 
 LAYOUT = "<category>/train/good, <category>/test/<type>, <category>/ground_truth/<type>/<name>_mask.png"
@@ -31,6 +31,6 @@ def find(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
 
 
 def _masks(base: Path) -> Iterator[Mask]:
-    for folder in folders(base / "ground_truth"):
+    for folder in folders(mask_folder(base, "ground_truth")):
         for file in images(folder):
             yield Mask(folder.name, file.stem.removesuffix("_mask"), file)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.download.config import DataConfig
 from stages.download.found import Rejected, SourceImage
-from stages.download.sources.files import images, is_folder
+from stages.download.sources.files import images, is_folder, mask_folder
 from stages.download.sources.parts import Mask, Part, assemble, category_folders
 
 LAYOUT = "<category>/train/good, <category>/validation/good, <category>/test_public/{good,bad,ground_truth/bad}"
@@ -31,7 +31,7 @@ def find(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
     """
     bases = category_folders(config, root, lambda folder: is_folder(folder / "test_public"), LAYOUT)
     for category, base in bases.items():
-        truth = images(base / "test_public/ground_truth/bad")
+        truth = images(mask_folder(base / "test_public", "ground_truth") / "bad")
         masks = [Mask("bad", file.stem.removesuffix("_mask"), file) for file in truth]
         yield from assemble(base, category, PARTS, masks, group=_scene)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.download.config import DataConfig
 from stages.download.found import Rejected, SourceImage
-from stages.download.sources.files import folders, images, is_folder
+from stages.download.sources.files import folders, images, is_folder, mask_folder
 from stages.download.sources.parts import Mask, Part, assemble, category_folders
 
 LAYOUT = (
@@ -47,7 +47,8 @@ def _is_category(folder: Path) -> bool:
 def _masks(base: Path) -> Iterator[Mask]:
     """One file per defect of an image; its pixel value tells the defect type (1 to 255), so any value above 0
     counts."""
+    truth = mask_folder(base, "ground_truth")
     for defect_type in DEFECT_TYPES:
-        for folder in folders(base / "ground_truth" / defect_type):
+        for folder in folders(truth / defect_type):
             for file in images(folder):
                 yield Mask(defect_type, folder.name, file)

@@ -23,22 +23,30 @@ class Line:
         """The cell as the path of an image file below `base`, '/' between parts.
 
         Raises:
-            UserError: the path is empty, absolute, has '..', does not exist, or is not an image.
+            UserError: the path is empty, leads out of `base`, does not exist, or is not an image.
         """
         text = self.cells[column]
         path = PurePosixPath(text)
+        if path.is_relative_to(base.absolute().as_posix()):
+            path = path.relative_to(base.absolute().as_posix())
         if not text:
             raise UserError(f"{self.where}: column {column!r} is empty; write the path of an image below {base}")
         if path.is_absolute() or ".." in path.parts:
-            raise UserError(
-                f"{self.where}: {text!r} leads out of {base}; write a path below it, without a leading / and without .."
-            )
+            raise UserError(f"{self.where}: {text!r} leads out of {base}; write a path below it, without ..")
         if not is_file(base / path):
             hint = "; write / between folders" if "\\" in text else "; correct the path or remove the line"
             raise UserError(f"{self.where}: there is no file {text!r} below {base}{hint}")
         if not is_image(base / path):
             raise UserError(f"{self.where}: {text!r} is not an image that can be read; convert it, or remove the line")
         return path.as_posix()
+
+
+def _delimiter(header: str, columns: tuple[str, ...]) -> str:
+    """What separates the cells: the first of `,`, `;` and a tab that gives a header with these columns; else `,`."""
+    for delimiter in ",;\t":
+        if set(columns) <= {name.strip().strip('"') for name in header.split(delimiter)}:
+            return delimiter
+    return ","
 
 
 def read_lines(file: Path, columns: tuple[str, ...]) -> Iterator[Line]:
@@ -50,7 +58,9 @@ def read_lines(file: Path, columns: tuple[str, ...]) -> Iterator[Line]:
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as text_file:
-            reader = csv.DictReader(text_file, strict=True)
+            delimiter = _delimiter(text_file.readline(), columns)
+            text_file.seek(0)
+            reader = csv.DictReader(text_file, strict=True, delimiter=delimiter)
             header = [name.strip() for name in reader.fieldnames or ()]
             for column in columns:
                 if column not in header:
@@ -60,7 +70,9 @@ def read_lines(file: Path, columns: tuple[str, ...]) -> Iterator[Line]:
             for row in reader:
                 where = f"{file} line {reader.line_num}"
                 if None in row or None in row.values():
-                    raise UserError(f"{where}: not {len(header)} cells as in line 1; quote a cell that holds a comma")
+                    raise UserError(
+                        f"{where}: not {len(header)} cells as in line 1; quote a cell that holds {delimiter!r}"
+                    )
                 yield Line(where, {name: cell.strip() for name, cell in row.items()})
     except (UnicodeDecodeError, csv.Error) as fault:
         raise UserError(f"{file}: not a CSV file in UTF-8 ({fault}); save it as CSV in UTF-8") from fault

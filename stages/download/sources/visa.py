@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stages.download.config import DataConfig
 from stages.download.found import OfficialSplit, Rejected, SourceImage
-from stages.download.sources.files import images, is_file, is_folder
+from stages.download.sources.files import images, is_file, is_folder, mask_folder
 from stages.download.sources.parts import Mask, Part, assemble, category_folders
 from stages.download.sources.table import read_lines
 from stages.types import UserError
@@ -34,7 +34,7 @@ def find(config: DataConfig, root: Path) -> Iterator[SourceImage | Rejected]:
     official = _official(config, table, top) if config.split == "official" and is_file(table) else None
     for category, base in bases.items():
         # Values of a mask number the types of defect from 1.
-        masks = [Mask("anomaly", file.stem, file) for file in images(base / "Data/Masks/Anomaly")]
+        masks = [Mask("anomaly", file.stem, file) for file in images(mask_folder(base / "Data", "Masks") / "Anomaly")]
         for image in assemble(base, category, PARTS, masks, mask_above=0):
             if official is None or isinstance(image, Rejected):
                 yield image

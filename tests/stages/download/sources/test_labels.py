@@ -64,7 +64,7 @@ def test_two_columns_are_enough(tree: Tree, find: Find) -> None:
         (",test", ",train", r"line 4: a defect \(dent\) in split train; detectors learn from good images only"),
         ("lot1,,", "lot1,day 2/c_mask.png,", r"line 2: day 1/a\.png is good but has the mask day 2/c_mask\.png"),
         ("day 2/c_mask.png,", "day 2/e.png,", r"line 4: there is no file 'day 2/e\.png'"),
-        ('"scratch, deep"', "scratch, deep", r"line 6: not 5 cells as in line 1; quote a cell that holds a comma"),
+        ('"scratch, deep"', "scratch, deep", r"line 6: not 5 cells as in line 1; quote a cell that holds ','"),
         (",,lot1,,train", "", r"line 2: not 5 cells"),
         ('"scratch, deep",lot2,,', '"scratch', r"labels\.csv: not a CSV file in UTF-8 \(unexpected end of data\)"),
     ],
