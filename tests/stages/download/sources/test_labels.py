@@ -90,5 +90,5 @@ def test_no_such_table_and_no_normals(tree: Tree, find: Find) -> None:
         UserError, match=r"data\.labels: there is no .*root/other\.csv; .* holds day 1/, day 2/, labels\.csv"
     ):
         find("folder", root, labels="other.csv")
-    with pytest.raises(UserError, match="folder has no good images of category 'part'"):
+    with pytest.raises(UserError, match="no image is good; the labels are 'dent'"):
         find("folder", root, labels="labels.csv")
