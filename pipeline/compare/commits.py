@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from pipeline.project.git import run_git
+from pipeline.project.git import git_problem, run_git
 from stages.types import UserError
 
 
@@ -12,23 +12,19 @@ def resolve_commit(root: Path, revision: str) -> str:
     """The full hash of the commit that a revision names.
 
     Raises:
-        UserError: `root` is not in a git repository, or the revision is not in it.
+        UserError: git gives no commit of `root` (`git_problem`), or the revision is not in it.
     """
     done = run_git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if done.returncode == 0:
         return done.stdout.decode().strip()
+    if problem := git_problem(root):
+        raise UserError(f"no revision {revision!r}: {problem}")
     is_shallow = run_git(root, "rev-parse", "--is-shallow-repository")
-    if is_shallow.returncode != 0:
-        raise UserError(
-            f"{root} is not in a git repository, so there is no revision {revision!r}: run `git init`, then commit"
-        )
     if is_shallow.stdout.strip() == b"true":
         raise UserError(
             f"revision {revision!r} is not in this shallow clone: run `git fetch --unshallow` (on GitHub Actions: "
             "`fetch-depth: 0`), and for another branch `git fetch origin BRANCH`"
         )
-    if run_git(root, "rev-parse", "--verify", "--quiet", "HEAD").returncode != 0:
-        raise UserError(f"no revision {revision!r}: {root} has no commit yet")
     raise UserError(
         f"no revision {revision!r} in git: `git log --oneline --all` lists commits, `git branch -a` branches"
     )

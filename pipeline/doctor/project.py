@@ -5,40 +5,23 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.doctor.checks import Finding
+from pipeline.project.git import git, git_problem
 from stages.types import UserError
 
 
 def check_git(root: Path) -> Iterator[Finding]:
     """The repository, its commit, and changes that are not committed."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        process = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=30, check=False)
-        if process.returncode != 0:
-            raise UserError(process.stderr.strip() or f"git ended with exit code {process.returncode}")
-        return process.stdout
-
-    try:
-        git("rev-parse", "--git-dir")
-    except FileNotFoundError:
-        yield Finding("git", "fault", "git is not installed", "install git with the package manager of the system")
+    if problem := git_problem(root):
+        yield Finding("git", "fault", problem.what, problem.fix)
         return
-    except UserError as error:
-        yield Finding("git", "fault", str(error).splitlines()[0], "git init")
-        return
-    try:
-        commit = git("log", "-1", "--format=%h %s").strip()
-    except UserError:
-        yield Finding("git", "warn", "no commit yet", "git add . && git commit")
-        return
-    changed = len(git("status", "--porcelain").splitlines())
+    commit = git(root, "log", "-1", "--format=%h %s")
+    changed = len(git(root, "status", "--porcelain").splitlines())
     if changed:
         fix = "git add params.yaml dvc.lock data/metrics && git commit; only then can the metrics be computed again"
         yield Finding("git", "warn", f"{commit}; {changed} files are changed or new", fix)

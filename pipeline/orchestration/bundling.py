@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.bundle.writer import make_bundle
 from pipeline.orchestration.graph import read_graph
 from pipeline.orchestration.run_lock import exclusive_run
+from pipeline.project.git import warn_without_commit
 from pipeline.project.params import load_params
 from stages.types import UserError
 
@@ -27,4 +28,6 @@ def bundle_finished_run(root: Path, out: Path | None = None) -> Path:
                 f"out of date or never run: {', '.join(stale[:5])}{more}; `burnish run` brings all stages up to date "
                 "and makes the bundle"
             )
-        return make_bundle(params, root, out)
+        folder = make_bundle(params, root, out)
+        warn_without_commit(root, "the bundle")
+        return folder

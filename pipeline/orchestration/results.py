@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.orchestration.graph import StageGraph, read_graph
+from pipeline.project.git import warn_without_commit
 from pipeline.project.paths import BUNDLE, DATA, METRICS, METRICS_DIR, PLOTS, PROBE, REJECTED, REPORT_BODY
 from pipeline.project.stage_warnings import read_warnings
 from pipeline.show.console import stdout_console
@@ -71,6 +72,7 @@ def _update_bundle(root: Path) -> None:
         from pipeline.project.params import load_params
 
         make_bundle(load_params(), root)
+        warn_without_commit(root, "the bundle")
     print(f"bundle: {BUNDLE}/ (`burnish predict PATH` uses it for new images)")
 
 

@@ -17,8 +17,10 @@ from pipeline.orchestration.server import prefect_server
 from pipeline.orchestration.server_settings import configure_prefect
 from pipeline.orchestration.stale_data import check_data_not_older
 from pipeline.project import exit_codes
+from pipeline.project.git import git_problem
 from pipeline.project.root import log_path
 from pipeline.show.console import stdout_console
+from stages.types import UserError
 
 
 def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> int:
@@ -36,7 +38,7 @@ def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> 
     Raises:
         UserError: no stage could start.
     """
-    _check_params(root)
+    _check_before(root)
     with exclusive_run(root):
         graph = read_graph(root, targets, force)
         check_data_not_older(root, graph.changed_data)
@@ -48,16 +50,20 @@ def run(root: Path, targets: Sequence[str], force: Sequence[str], jobs: int) -> 
         return _print_result(state, board, whole=not targets)
 
 
-def _check_params(root: Path) -> None:
-    """Check params.yaml before any stage runs, unless the stages of dvc.yaml are not those of Burnish.
+def _check_before(root: Path) -> None:
+    """Check what the whole run needs before any stage runs, unless the stages of dvc.yaml are not those of Burnish.
 
     Raises:
-        UserError: params.yaml is not valid.
+        UserError: params.yaml is not valid; there is no git repository with a commit, which DVC needs.
     """
-    if has_burnish_stages(root):
-        from pipeline.project.params import load_params
+    if not has_burnish_stages(root):
+        return
+    from pipeline.project.params import load_params
 
-        load_params()
+    load_params()
+    problem = git_problem(root)
+    if problem and problem.kind != "refused":
+        raise UserError(str(problem))
 
 
 def _run_stages(state: RunState, jobs: int) -> None:

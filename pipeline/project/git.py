@@ -2,13 +2,77 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from stages.types import UserError
 
 FALLBACK_NAME, FALLBACK_EMAIL = "burnish", "burnish@localhost"
 """Author of commits and tags if git has no `user.email`."""
+
+
+@dataclass(frozen=True)
+class GitProblem:
+    """Why git gives no commit."""
+
+    kind: Literal["not installed", "no repository", "no commit", "refused", "failed"]
+    what: str
+    """In words, such as `no git repository at or above /line`."""
+    fix: str
+    """What to do: a command where one helps."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.fix}"
+
+
+def git_problem(folder: Path) -> GitProblem | None:
+    """Why git gives no commit of `folder`; None if it does.
+
+    Git refuses a repository that belongs to another user (`safe.directory`): there is a commit then, and nobody may
+    say that there is none.
+    """
+    try:
+        repository = run_git(folder, "rev-parse", "--git-dir")
+    except UserError as error:
+        return GitProblem("not installed", str(error), "install git with the package manager of the system")
+    message = (_text(repository.stderr).splitlines() or ["git gave no reason"])[0].removeprefix("fatal: ")
+    if "dubious ownership" in message:
+        top = project_top(folder)
+        fix = f"git config --global --add safe.directory {shlex.quote(str(top))}"
+        return GitProblem("refused", f"git refuses {top}, because it belongs to another user", fix)
+    if repository.returncode:
+        if "not a git repository" in message:
+            fix = "git init && git add . && git commit -m start"
+            return GitProblem("no repository", f"no git repository at or above {folder}", fix)
+        return GitProblem("failed", f"git fails in {folder} ({message})", "git fsck says what is damaged")
+    head = run_git(folder, "rev-parse", "--verify", "HEAD^{commit}")
+    if head.returncode == 0:
+        return None
+    if run_git(folder, "rev-parse", "--verify", "--quiet", "HEAD").returncode == 0:  # a name without its object
+        message = (_text(head.stderr).splitlines() or ["no HEAD"])[0].removeprefix("fatal: ")
+        return GitProblem("failed", f"git cannot read HEAD in {folder} ({message})", "git fsck says what is damaged")
+    return GitProblem("no commit", f"the git repository of {folder} has no commit", "git add . && git commit -m start")
+
+
+def project_top(folder: Path) -> Path:
+    """The nearest folder at or above `folder` that holds `.git`; `folder` itself if there is none."""
+    folder = folder.resolve()
+    return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), folder)
+
+
+def warn_without_commit(folder: Path, what: str) -> None:
+    """Print a warning if the commit of what was just made is not known.
+
+    Args:
+        what: what was made, such as `the bundle`.
+    """
+    if problem := git_problem(folder):
+        print(f"burnish: warning: {what} does not say its commit: {problem}", file=sys.stderr)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -40,7 +104,9 @@ def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]
         UserError: git is not installed.
     """
     try:
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        )
     except FileNotFoundError as fault:
         raise UserError("git is not installed, or not in PATH") from fault
 

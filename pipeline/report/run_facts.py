@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.project import paths
-from pipeline.project.git import git_output_or_none
+from pipeline.project.git import git_output_or_none, git_problem
 from pipeline.project.stage_table import stage_names
 from pipeline.project.stage_warnings import read_warnings
 from pipeline.report.machine import describe_machine, describe_software
@@ -92,7 +92,7 @@ def _commit(root: Path) -> str:
     """The commit, and whether files differ from it."""
     commit = git_output_or_none(root, "log", "-1", "--format=%h (%cd)", "--date=format:%Y-%m-%d")
     if not commit:
-        return "not known: not a git repository with a commit"
+        return f"not known: {git_problem(root) or 'git log gave none'}"
     status = git_output_or_none(root, "status", "--porcelain", "--untracked-files=no") or ""
     changed = [line[3:].strip('"') for line in status.splitlines()]
     inputs = [name for name in changed if not name.startswith(RESULTS)]

@@ -84,7 +84,7 @@ def test_unknown_revision(project: Path) -> None:
 
 
 def test_outside_git_and_before_the_first_commit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not in a git repository"):
+    with pytest.raises(UserError, match="no git repository at or above"):
         read_side(tmp_path, "HEAD")
     git(tmp_path, "init", "--quiet")
     with pytest.raises(UserError, match="has no commit yet"):

@@ -47,7 +47,7 @@ def test_findings_on_a_project(complete: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(complete)
     checks = (doctor_project.check_git, doctor_project.check_dvc, doctor_project.check_locks)
     findings = [finding for check in checks for finding in check(complete)]
-    assert levels(findings) == {"git": "warn", "dvc graph": "ok", "dvc cache": "ok", "locks": "ok"}
+    assert levels(findings) == {"git": "fault", "dvc graph": "ok", "dvc cache": "ok", "locks": "ok"}
     (complete / ".dvc" / "config").write_text("[cache]\n    type = hardlink\n")
     assert levels(list(doctor_project.check_dvc(complete)))["dvc cache"] == "warn"
     (complete / "dvc.lock").write_text("schema: '2.0'\nstages: {a: [")

@@ -103,7 +103,7 @@ def test_no_stage_has_run_here(root: Path) -> None:
 
 
 def test_commit_and_what_differs_from_it(root: Path) -> None:
-    assert "not a git repository" in collect_run_facts(root).commit
+    assert "no git repository" in collect_run_facts(root).commit
     committed(root)
     clean = collect_run_facts(root).commit
     assert "uncommitted" not in clean
