@@ -21,7 +21,7 @@ def provenance(root: Path) -> dict[str, Any]:
     changed = git_output_or_none(root, "status", "--porcelain", "--untracked-files=no")
     problem = git_problem(root)
     return {
-        "commit": (git_output_or_none(root, "rev-parse", "HEAD") or "").strip() or None,
+        "commit": None if problem else git_output_or_none(root, "rev-parse", "HEAD"),
         "why_no_commit": None if problem is None else problem.what,
         "changed_files": None if changed is None else [line[3:] for line in changed.splitlines()],
         "dvc_lock": lock_digest(root),

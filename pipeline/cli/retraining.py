@@ -21,6 +21,14 @@ Cron = Annotated[
     str | None,
     typer.Option(metavar="LINE", help="Run at the times of a cron expression, such as [cyan]'0 2 * * *'[/cyan]."),
 ]
+Timezone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Time zone of [cyan]--cron[/cyan], such as [cyan]Asia/Tokyo[/cyan]. Default: that of this machine.",
+        show_default=False,
+    ),
+]
 Force = Annotated[
     bool,
     typer.Option("--force", help="With --once: train even if the inbox is empty, to use new code or parameters."),
@@ -42,6 +50,7 @@ def retrain(
     once: Once = False,
     every: Every = None,
     cron: Cron = None,
+    timezone: Timezone = None,
     force: Force = False,
     history: History = False,
 ) -> None:
@@ -68,6 +77,8 @@ def retrain(
         raise typer.BadParameter("choose one of --once, --every TIME, --cron LINE, --history")
     if force and not once:
         raise typer.BadParameter("--force needs --once")
+    if timezone and cron is None:
+        raise typer.BadParameter("--timezone needs --cron")
     with faults_in_one_line():
         from pipeline.project.root import chdir_to_project_root
 
@@ -84,7 +95,7 @@ def retrain(
         else:
             from pipeline.retrain.schedule import parse_interval, serve
 
-            serve(root, parse_interval(every) if every else None, cron)
+            serve(root, parse_interval(every) if every else None, cron, timezone)
 
 
 @command(MAIN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import difflib
 import os
 import re
 import signal
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pipeline.orchestration.server_discovery import answers
 from pipeline.orchestration.server_process import LOG_NAME
@@ -39,13 +42,56 @@ def parse_interval(text: str) -> timedelta:
     return timedelta(seconds=float(match[1]) * UNITS[match[2]])
 
 
-def serve(root: Path, every: timedelta | None, cron: str | None) -> None:
+def time_zone(name: str | None) -> ZoneInfo:
+    """The time zone of cron lines: the one that is named, else that of this machine.
+
+    Raises:
+        UserError: there is no such zone, or this machine does not say which is its own.
+    """
+    if name is None:
+        import tzlocal
+
+        try:
+            name = tzlocal.get_localzone_name()
+            return ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as fault:
+            raise UserError(
+                "this machine does not name its time zone: give it, for example with --timezone Europe/Berlin"
+            ) from fault
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as fault:
+        near = difflib.get_close_matches(name, sorted(available_timezones()), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "write a name such as Europe/Berlin or Asia/Tokyo"
+        raise UserError(f"--timezone {name!r} is not a time zone: {hint}") from fault
+
+
+def next_times(cron: str, zone: ZoneInfo, after: datetime, count: int = 1) -> list[datetime]:
+    """The next times of a cron line, as Prefect computes them, in the time zone.
+
+    Raises:
+        UserError: the cron line is not valid.
+    """
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=cron, timezone=zone.key)
+    except ValueError as fault:
+        raise UserError(f"--cron {cron!r} is not a cron line: write five fields, for example '0 2 * * *'") from fault
+    from prefect.server.schemas.schedules import CronSchedule as ServerSchedule
+
+    times = asyncio.run(ServerSchedule(cron=cron, timezone=zone.key).get_dates(n=count, start=after))
+    return [time.astimezone(zone) for time in times]
+
+
+def serve(root: Path, every: timedelta | None, cron: str | None, timezone: str | None = None) -> None:
     """Retrain repeatedly until a signal ends this process.
 
     Args:
         root: of the project.
         every: time between two runs; None: use `cron`.
         cron: a line with five fields; None: use `every`.
+        timezone: name of the time zone of the cron line; None: that of this machine.
 
     Raises:
         UserError: another process runs scheduled retraining of this project, the schedule or a setting is not valid, or
@@ -54,30 +100,23 @@ def serve(root: Path, every: timedelta | None, cron: str | None) -> None:
     load_params()
     with exclusive_scheduler(root):
         configure_prefect(root)
-        _check_cron(cron)
+        zone = time_zone(timezone) if cron else None
+        first = next_times(cron, zone, datetime.now(UTC))[0] if cron and zone else None
         from pipeline.orchestration.ui import live_server
 
         with live_server(root) as page, _watch_server(os.environ["PREFECT_API_URL"]) as unreachable:
-            when = f"every {every.total_seconds():g} s" if every else f"at {cron!r}"
+            when = (
+                f"every {every.total_seconds():g} s"
+                if every
+                else f"at {cron!r} in {zone}, next on {first:%A %Y-%m-%d %H:%M %Z}"
+            )
             print(f"retraining {when}; runs: {page}; Ctrl-C ends it", flush=True)
-            _serve(every, cron)
+            _serve(every, cron, zone)
         if unreachable.is_set():
             raise UserError(
                 f"Prefect's server at {page} has not answered for {PATIENCE_S} s, so scheduled retraining ended; see "
                 f"its log {prefect_home_in_use() / LOG_NAME}, then start again"
             )
-
-
-def _check_cron(cron: str | None) -> None:
-    """Raises UserError if the cron line is not valid."""
-    if cron is None:
-        return
-    from prefect.client.schemas.schedules import CronSchedule
-
-    try:
-        CronSchedule(cron=cron)
-    except ValueError as fault:
-        raise UserError(f"--cron {cron!r} is not a cron line: write five fields, for example '0 2 * * *'") from fault
 
 
 def exclusive_scheduler(root: Path) -> AbstractContextManager[None]:
@@ -121,8 +160,9 @@ def _watch_server(api: str) -> Iterator[threading.Event]:
         thread.join()
 
 
-def _serve(every: timedelta | None, cron: str | None) -> None:
+def _serve(every: timedelta | None, cron: str | None, zone: ZoneInfo | None) -> None:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.schedules import Cron, Interval
     from prefect.types.entrypoint import EntrypointType
 
     from pipeline.retrain.flow import retrain_flow
@@ -130,8 +170,7 @@ def _serve(every: timedelta | None, cron: str | None) -> None:
     _delete_missed(f"{retrain_flow.name}/{NAME}")
     retrain_flow.serve(
         name=NAME,
-        interval=every,
-        cron=cron,
+        schedule=Cron(cron, timezone=zone.key) if cron and zone else Interval(every or timedelta()),
         limit=1,
         global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy="CANCEL_NEW"),
         entrypoint_type=EntrypointType.MODULE_PATH,

@@ -87,7 +87,7 @@ def test_outside_git_and_before_the_first_commit(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no git repository at or above"):
         read_side(tmp_path, "HEAD")
     git(tmp_path, "init", "--quiet")
-    with pytest.raises(UserError, match="has no commit yet"):
+    with pytest.raises(UserError, match="has no commit"):
         read_side(tmp_path, "HEAD")
 
 
