@@ -29,15 +29,21 @@ Bundle = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder for the results. Default: data/judged of the project; outside a project, ./judged."
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Folder for the results. Default: data/judged of the project; outside a project, ./judged.",
     ),
 ]
 Category = Annotated[
-    str | None, typer.Option(help="Category of the parts. Required if the bundle has several categories.")
+    str | None,
+    typer.Option("--category", "-c", help="Category of the parts. Required if the bundle has several categories."),
 ]
 Detector = Annotated[
     list[str] | None,
     typer.Option(
+        "--detector",
+        "-d",
         metavar="NAME",
         help="Detector to run. May be repeated: the first one decides, and the scores of all are reported. Default: "
         "[cyan]fused[/cyan]; without a fusion, the first detector.",

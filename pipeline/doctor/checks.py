@@ -29,6 +29,8 @@ PACKAGES_WITH_ROW = (
     "numpy",
 )
 """Packages whose version is known to matter. Each has a row of its own in the table."""
+REINSTALL = "rm -rf .venv && make setup"
+"""Installs again. It deletes no cache and no result."""
 MIN_MEMORY_GIB = 4.0
 """The default run takes up to this much memory."""
 FAULT_DISK_GIB = 1.0
@@ -52,7 +54,7 @@ def check_python(root: Path) -> Iterator[Finding]:
     """The version of the Python interpreter."""
     version = platform.python_version()
     is_supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    fix = "make clean, then make setup PYTHON=python3.11 (3.11 to 3.13)"
+    fix = f"{REINSTALL} PYTHON=python3.11 (3.11 to 3.13)"
     yield Finding(
         "python", "ok" if is_supported else "fault", f"{version} at {sys.executable}", "" if is_supported else fix
     )
@@ -96,7 +98,7 @@ def check_packages(root: Path) -> Iterator[Finding]:
             yield Finding(name, "ok", version)
         else:
             details = f"{version or 'missing'}, pinned is {pinned[name]}"
-            yield Finding(name, "fault", details, f"pip install {name}=={pinned[name]}, or make clean setup")
+            yield Finding(name, "fault", details, f"pip install {name}=={pinned[name]}, or {REINSTALL}")
     other_pins = {name: version for name, version in pinned.items() if name not in PACKAGES_WITH_ROW}
     wrong = [
         f"{name} {version or 'missing'} for {pin}"
@@ -117,7 +119,7 @@ def check_torch_device(root: Path) -> Iterator[Finding]:
         importlib.import_module("stages.torch_setup")  # before torch: it silences a warning
         import torch
     except (ImportError, OSError) as error:  # OSError: a shared library does not match
-        yield Finding("torch device", "fault", f"torch cannot be imported: {error}", "make clean setup")
+        yield Finding("torch device", "fault", f"torch cannot be imported: {error}", REINSTALL)
         return
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -148,7 +150,7 @@ def check_disk(root: Path) -> Iterator[Finding]:
     """Free space on the disk of the project."""
     free_gib = shutil.disk_usage(root).free / 2**30
     level: Level = "fault" if free_gib < FAULT_DISK_GIB else "warn" if free_gib < WARN_DISK_GIB else "ok"
-    fix = "rm -rf data/cache (only costs time); dvc gc --workspace (deletes results of older commits)"
+    fix = "free space on this disk, or let DVC keep its cache on another one: dvc cache dir NEW"
     yield Finding("disk", level, f"{free_gib:.1f} GiB free at {root}", "" if level == "ok" else fix)
 
 

@@ -25,7 +25,9 @@ CHECKS: tuple[tuple[str, Callable[[Path], Iterable[Finding]]], ...] = (
     ("git", project.check_git),
     ("dvc", project.check_dvc),
     ("parameters", project.check_parameters),
+    ("project folder", project.check_writable),
     ("locks", project.check_locks),
+    ("proxy", project.check_proxies),
     ("prefect", project.check_prefect),
 )
 
@@ -38,9 +40,8 @@ def run_checks(root: Path) -> list[Finding]:
             findings += check(root)
         except Exception as error:
             message = " ".join(str(error).split())[:300]
-            findings.append(
-                Finding(name, "fault", f"{type(error).__name__}: {message}", "install again: make clean setup")
-            )
+            fix = "see the other rows; if none explains it, please report it"
+            findings.append(Finding(name, "fault", f"the check itself failed: {type(error).__name__}: {message}", fix))
     return findings
 
 

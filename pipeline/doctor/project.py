@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.doctor.checks import Finding
 from pipeline.project.git import git, git_problem
+from pipeline.project.proxies import describe_proxies, unusable_proxies
 from stages.types import UserError
 
 
@@ -142,9 +143,33 @@ def _lock_holders(path: Path) -> list[int]:
     return sorted({int(holder["pid"]) for holder in holders})
 
 
+def check_proxies(root: Path) -> Iterator[Finding]:
+    """Whether the proxies of the environment can be used. Loopback never goes through one."""
+    unusable = unusable_proxies(os.environ)
+    for name, fix in unusable.items():
+        yield Finding("proxy", "warn", f"{name} cannot be used", fix)
+    if not unusable:
+        yield Finding("proxy", "ok", f"set: {describe_proxies()}; never for this machine itself")
+
+
+def check_writable(root: Path) -> Iterator[Finding]:
+    """Whether the folders can be written in which commands keep locks, logs and results."""
+    for name in (".dvc/tmp", "data", "data/logs", ".prefect"):
+        folder = root / name
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            fix = f"make it writable for you (chown or chmod {existing}), or work in a copy: git clone {root} NEW"
+            yield Finding("project folder", "fault", f"{existing}: {error.strerror}", fix)
+            return
+    yield Finding("project folder", "ok", f"{root} can be written")
+
+
 def check_prefect(root: Path) -> Iterator[Finding]:
     """The folder in which Prefect keeps its files, and the server that a run would use."""
-    from pipeline.orchestration.server_discovery import answers
+    from pipeline.orchestration.server_discovery import answers, refusal
     from pipeline.orchestration.server_settings import configure_prefect
 
     configure_prefect(root)
@@ -159,8 +184,10 @@ def check_prefect(root: Path) -> Iterator[Finding]:
     api = PREFECT_API_URL.value()
     if not api:
         yield Finding("prefect server", "ok", "PREFECT_API_URL is not set: each run starts a temporary server")
+    elif answers(api) and (why := refusal(api)):
+        yield Finding("prefect server", "fault", f"{api} answers, but {why.partition(':')[0]}", why.partition(": ")[2])
     elif answers(api):
-        yield Finding("prefect server", "ok", f"{api} answers")
+        yield Finding("prefect server", "ok", f"{api} answers, and may be used")
     else:
         fix = "start it (prefect server start), or unset PREFECT_API_URL: a run then starts a server of its own"
         yield Finding("prefect server", "fault", f"{api} does not answer", fix)

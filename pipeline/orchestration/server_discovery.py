@@ -7,14 +7,18 @@ releases the lock when the process ends, so a server.json that kill -9 left behi
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import http.client
 import json
+import os
 import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from pipeline.project.proxies import opener_for
 from stages.types import UserError
 
 LOCK_NAME, ADDRESS_NAME = "server.lock", "server.json"
@@ -41,23 +45,47 @@ class Server:
 def answers(api: str, timeout_s: float = 2.0) -> bool:
     """Whether a Prefect server answers at an address (`http://host:port/api`)."""
     try:
-        with urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=timeout_s) as reply:
-            return reply.status == 200 and json.load(reply) is True
-    except (OSError, ValueError):
+        with opener_for(api).open(f"{api.rstrip('/')}/health", timeout=timeout_s) as reply:
+            return reply.status == 200 and json.loads(reply.read(100)) is True
+    except (OSError, ValueError, http.client.HTTPException):
         return False
+
+
+def refusal(api: str, timeout_s: float = 10.0) -> str | None:
+    """Why a server that answers does not let us use it, and what to do; None if it does.
+
+    A server tells everybody that it is healthy, also those who have no right to use it.
+    """
+    request = urllib.request.Request(f"{api.rstrip('/')}/admin/version")
+    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
+        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    elif key := os.environ.get("PREFECT_API_KEY"):
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with opener_for(api).open(request, timeout=timeout_s):
+            return None
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            return None
+        given = "does not accept PREFECT_API_AUTH_STRING" if login else "wants a password"
+        return f"it {given}: set PREFECT_API_AUTH_STRING to USER:PASSWORD of that server, or unset PREFECT_API_URL"
+    except (OSError, http.client.HTTPException):
+        return None
 
 
 def configured_server() -> str | None:
     """The address that Prefect's settings name (`PREFECT_API_URL`), or None.
 
     Raises:
-        UserError: no server answers at this address.
+        UserError: no server answers at this address, or it does not let us use it.
     """
     from prefect.settings import PREFECT_API_URL
 
     api = PREFECT_API_URL.value()
     if api and not answers(api, timeout_s=10.0):
         raise UserError(f"PREFECT_API_URL is {api}, but no Prefect server answers there: start it, or unset it")
+    if api and (why := refusal(api)):
+        raise UserError(f"PREFECT_API_URL is {api}, but {why}")
     return api or None
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+
+from pipeline.project.proxies import keep_loopback_direct
 
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -43,10 +46,16 @@ def prefect_home_in_use() -> Path:
 
 
 def configure_prefect(root: Path) -> None:
-    """Set Prefect's environment variables. Variables that the user has set stay.
+    """Set Prefect's environment variables. Call it before Prefect is imported, which reads its environment at import.
 
-    Call it before Prefect is imported, because Prefect reads its environment at import.
+    Without PREFECT_API_URL, runs use a server of our own. Then settings of the user that are meant for another server,
+    such as its password, do not count; only PREFECT_HOME does. With it, variables that the user has set stay.
     """
+    for name, why in keep_loopback_direct(os.environ).items():
+        print(f"burnish: warning: the proxy in {name} is not used; {why}", file=sys.stderr)
+    if not os.environ.get("PREFECT_API_URL"):
+        for name in [name for name in os.environ if name.startswith("PREFECT_") and name != "PREFECT_HOME"]:
+            del os.environ[name]
     os.environ.setdefault("PREFECT_HOME", str(prefect_home(root.resolve())))
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)

@@ -5,6 +5,7 @@ An exception with any other cause is a bug in Burnish, and gets no line.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import urllib.error
@@ -16,6 +17,7 @@ from stages.types import UserError
 
 TRANSIENT_HTTP_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP status codes after which a later attempt may succeed."""
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _TORCH_MEMORY_MESSAGES = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 """Parts of messages of a plain RuntimeError: from torch's CPU allocator, from its GPU allocator, and from GPU
 libraries that allocate memory themselves."""
@@ -48,6 +50,8 @@ def explain_fault(error: BaseException) -> tuple[int, str | None]:
         if _is_transient(cause):
             text = f"{type(cause).__name__}: {cause}"
             return exit_codes.TRANSIENT, f"a download failed ({text}): check the network, then run again"
+        if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return exit_codes.FAILED, _not_permitted_message(cause)
         if isinstance(cause, OSError) and cause.filename is not None:
             return exit_codes.FAILED, f"{cause.filename}: {cause.strerror or cause}"
     return exit_codes.FAILED, None
@@ -66,20 +70,40 @@ def _disk_full_message(error: OSError) -> str:
     free_mib = shutil.disk_usage(folder).free / 2**20
     reason = "the disk quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
     return (
-        f"{path}: {reason} ({free_mib:,.0f} MiB free): free some space, then run again. `rm -rf data/cache` deletes "
-        "the caches, which only costs time; `dvc gc --workspace` deletes results of older commits"
+        f"{path}: {reason} ({free_mib:,.0f} MiB free): free space on this disk, or let DVC keep its cache on another "
+        "one (`dvc cache dir NEW`), then run again"
+    )
+
+
+def _not_permitted_message(error: OSError) -> str:
+    place = error.filename if error.filename is not None else Path.cwd()
+    return (
+        f"{place}: {error.strerror}: make it readable and writable for you (`ls -ld` shows its owner), or work in a "
+        "copy of the project"
     )
 
 
 def _out_of_memory_message(error: BaseException) -> str:
+    details = f" ({' '.join(str(error).split())})" if str(error) else ""
+    return f"out of memory{details}, {memory_limit()}: lower the batch size or the image side in params.yaml"
+
+
+def memory_limit() -> str:
+    """The limit that a process hits first, in words: of the shell (`ulimit`), of the container, or of the machine."""
+    import resource
+
     import psutil
 
-    available_mib = psutil.virtual_memory().available / 2**20
-    details = f" ({' '.join(str(error).split())})" if str(error) else ""
-    return (
-        f"out of memory{details}, {available_mib:,.0f} MiB available: lower the batch size or the image side in "
-        "params.yaml"
-    )
+    available = psutil.virtual_memory().available
+    limits = {f"{available / 2**20:,.0f} MiB available": available}
+    for name, kind in (("ulimit -v", resource.RLIMIT_AS), ("ulimit -d", resource.RLIMIT_DATA)):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            limits[f"the limit of this shell is {soft / 2**20:,.0f} MiB ({name})"] = soft
+    with contextlib.suppress(OSError, ValueError):
+        most = int(CONTAINER_LIMIT.read_text())
+        limits[f"the limit of this container is {most / 2**20:,.0f} MiB"] = most
+    return min(limits, key=lambda text: limits[text])
 
 
 def _invalid_parameter_message(error: BaseException) -> str:

@@ -102,7 +102,9 @@ def apply_profile(name: str, path: Path = paths.PARAMS) -> list[str]:
         raise UserError(f"no profile {name!r}; there are {', '.join(PROFILES)}")
     load_params(path)
     yaml = _yaml()
-    content = yaml.load(path.read_text()) or {}
+    before = path.read_text()
+    content = yaml.load(before) or {}
+    plain = _dumped(content)
     profile_values, default_values = dict(_flatten(PROFILES[name])), dict(_flatten(defaults()))
     changed = []
     for key in dict.fromkeys(key for profile in PROFILES.values() for key, _ in _flatten(profile)):
@@ -111,16 +113,35 @@ def apply_profile(name: str, path: Path = paths.PARAMS) -> list[str]:
         if old != new:
             changed.append(f"{'.'.join(key)}: {old} -> {new}")
             section[last] = _scalar(new)
-    text = io.StringIO()
-    yaml.dump(content, text)
+    if not changed:
+        return []
+    text = _with_changed_lines(before, plain, _dumped(content))
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(text.getvalue())
+        temporary.write_text(text)
         load_params(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return changed
+
+
+def _dumped(content: Any) -> str:
+    text = io.StringIO()
+    _yaml().dump(content, text)
+    return text.getvalue()
+
+
+def _with_changed_lines(original: str, before: str, after: str) -> str:
+    """`original`, with the lines that differ between `before` and `after`, which ruamel.yaml wrote.
+
+    It writes some lines otherwise than a person does, and only what changes is to change. If lines were added, `after`.
+    """
+    lines, old, new = (text.splitlines() for text in (original, before, after))
+    if not len(lines) == len(old) == len(new):
+        return after
+    kept = [line if a == b else b for line, a, b in zip(lines, old, new, strict=True)]
+    return "\n".join(kept) + "\n"
 
 
 def _flatten(values: Values, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -76,3 +78,42 @@ def test_a_refusal_is_a_line_too(
     monkeypatch.setenv(URL_VARIABLE, f"http://127.0.0.1:{webhook[1].server_port}/elsewhere")
     assert not notify(tmp_path, FAILED)
     assert "HTTPStatusError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"])
+def test_a_receiver_that_trickles_bytes_does_not_hold_the_run(
+    start: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It sends a byte more often than any limit for a single read."""
+    told, listener = threading.Event(), socket.create_server(("127.0.0.1", 0))
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(start)
+            while not told.wait(0.02):
+                connection.sendall(b"a")
+
+    receiver = threading.Thread(target=trickle)
+    receiver.start()
+    monkeypatch.setenv(URL_VARIABLE, f"http://127.0.0.1:{listener.getsockname()[1]}/hook")
+    try:
+        sent = notify(tmp_path, Run("20260101T000000Z", "failed", "why"), timeout_s=0.5)
+        assert sent == start.endswith(b"\r\n\r\n")  # once the status is known, the rest does not matter
+        assert ("no complete answer within 0.5 s" in capsys.readouterr().err) == (not sent)
+    finally:
+        told.set()
+        receiver.join()
+        listener.close()
+
+
+@pytest.mark.parametrize("proxy", ["socks5://proxy:1", "socks://proxy:1", "http://proxy:port"])
+def test_a_proxy_that_cannot_be_used_is_no_traceback(
+    proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv(URL_VARIABLE, "http://127.0.0.1:1/hook")
+    assert not notify(tmp_path, Run("20260101T000000Z", "failed", "why"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"burnish: {URL_VARIABLE}: the message could not be sent")
