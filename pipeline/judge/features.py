@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backbone.networks.load import load
-from stages.denoise.denoiser import apply_denoiser
 from stages.types import Fitted, UserError
 
 
@@ -24,7 +23,11 @@ class FeatureExtractor:
         """
         self.backbone = load(fitted("backbone"), device)
         self._distilled = load(fitted("denoiser/distilled"), device) if clean and distilled else None
-        self._denoise = apply_denoiser(fitted("denoiser"), device) if clean and not distilled else None
+        self._denoise = None
+        if clean and not distilled:
+            from stages.denoise.denoiser import apply_denoiser  # loads Lightning
+
+            self._denoise = apply_denoiser(fitted("denoiser"), device)
 
     def extract(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float16]]:
         """Compute the features of B images.

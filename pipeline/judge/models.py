@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle.reader import Bundle
 from pipeline.bundle.writer import model_part
-from pipeline.judge.features import FeatureExtractor
 from pipeline.stage_io.samples import imagenet_of
 from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.registry import detector as detector_named
 from stages.fusion.fusion import fuse
 from stages.fusion.members import FUSION
 from stages.types import Extract, Samples, ScoreMap
+
+if TYPE_CHECKING:
+    from pipeline.judge.features import FeatureExtractor
 
 BACKBONE_FEATURES = frozenset({"raw", "clean", "attention"})
 """The fields of `Samples` that need the backbone."""
@@ -44,8 +47,10 @@ class Models:
         self._configs = {name: without_comparisons(bundle.params.detector(name)) for name in self._fitted}
         self._needs = {name: detector_named(name).needs(config) for name, config in self._configs.items()}
         needs = frozenset[str]().union(*self._needs.values())
-        self._features = None
+        self._features: FeatureExtractor | None = None
         if needs & BACKBONE_FEATURES:
+            from pipeline.judge.features import FeatureExtractor  # loads timm
+
             distilled = bundle.params.distill.epochs > 0
             self._features = FeatureExtractor(bundle.fitted, "clean" in needs, distilled, device)
         self._imagenet = self._load_imagenet()
