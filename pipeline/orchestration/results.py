@@ -6,8 +6,9 @@ An earlier run may have left figures, plots and a report of other images. They w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.orchestration.graph import StageGraph, read_graph
 from pipeline.project.git import warn_without_commit
@@ -99,14 +100,25 @@ def _print_metrics(root: Path) -> None:
     stdout_console().print(metrics_table(metrics))
     for category, detectors in metrics.items():
         values = next(iter(detectors.values()))
-        if values.get("overkill_bound") is not None:
-            print(
-                f"{category}: the thresholds promise an overkill of at most {values['overkill_bound']:.1%}; the chance "
-                f"that this line exceeds the target is {values['overkill_risk']:.0%} (score.guarantee)"
-            )
+        if values.get("overkill_bound") is not None and has_burnish_stages(root):
+            print(f"{category}: {_promise(values)}")
         for key in ("threshold_note", "leak_note"):
             for note in sorted({values.get(key) for values in detectors.values()} - {None}):
                 print(f"{category}: {note}")
+
+
+def _promise(values: Mapping[str, Any]) -> str:
+    """What the thresholds promise, which `score.guarantee` chose."""
+    from pipeline.project.params import load_params
+
+    score = load_params().score
+    where = (
+        "on average over such lines" if score.guarantee == "average" else f"on this line ({score.confidence:.0%} sure)"
+    )
+    return (
+        f"the thresholds promise an overkill of at most {values['overkill_bound']:.1%} {where}; the chance that this line "
+        f"exceeds {score.target_overkill:.1%} is {values['overkill_risk']:.0%}"
+    )
 
 
 def _print_denoising(root: Path) -> None:
