@@ -115,9 +115,10 @@ def _promise(values: Mapping[str, Any]) -> str:
     where = (
         "on average over such lines" if score.guarantee == "average" else f"on this line ({score.confidence:.0%} sure)"
     )
+    bound, risk = f"{values['overkill_bound']:.1%}", f"{values['overkill_risk']:.0%}"
     return (
-        f"the thresholds promise an overkill of at most {values['overkill_bound']:.1%} {where}; the chance that this line "
-        f"exceeds {score.target_overkill:.1%} is {values['overkill_risk']:.0%}"
+        f"the thresholds promise an overkill of at most {bound} {where}; the chance that this line exceeds "
+        f"{score.target_overkill:.1%} is {risk}"
     )
 
 
