@@ -55,13 +55,13 @@ def manifest(root: str, destination: str, index: str, pattern: str, threads: int
 
     config = DataConfig(source="folder", folder=root, categories=("part",), normal=pattern)
     known = StatIndex(Path(index))
-    decode, decoded = examine.decode, count()
+    load, decoded = examine.load_upright, count()
 
     def counted(*arguments: Any, **options: Any) -> Image.Image:
         next(decoded)
-        return decode(*arguments, **options)
+        return load(*arguments, **options)
 
-    examine.decode = counted
+    examine.load_upright = counted
     cpu, wall = time.process_time(), time.perf_counter()
     records, _ = collect(config, Path(destination), index=known, threads=threads)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
