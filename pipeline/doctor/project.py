@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.doctor.checks import Finding
+from pipeline.project.faults import remedy_for
 from pipeline.project.git import git, git_problem
 from pipeline.project.proxies import describe_proxies, unusable_proxies
 from stages.types import UserError
@@ -40,6 +41,9 @@ def check_dvc(root: Path) -> Iterator[Finding]:
     try:
         graph = read_graph(root, check=False)
         yield Finding("dvc graph", "ok", f"{len(graph.order)} stages")
+    except OSError as error:
+        yield Finding("dvc graph", "fault", f"{error.filename}: {error.strerror}", "see the row of the project folder")
+        return
     except UserError as error:
         yield Finding(
             "dvc graph",
@@ -154,15 +158,19 @@ def check_proxies(root: Path) -> Iterator[Finding]:
 
 def check_writable(root: Path) -> Iterator[Finding]:
     """Whether the folders can be written in which commands keep locks, logs and results."""
-    for name in (".dvc/tmp", "data", "data/logs", ".prefect"):
+    for name in (".", ".dvc/tmp", "data", "data/cache", "data/logs", ".prefect"):
         folder = root / name
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        existing = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
+        if not existing.is_dir():
+            what = f"a link to {existing.readlink()}, which is not there" if existing.is_symlink() else "a file"
+            fix = f"a folder belongs there: mount the disk that is meant, or mv {existing} {existing}.old"
+            yield Finding("project folder", "fault", f"{existing} is {what}", fix)
+            return
         try:
             with tempfile.TemporaryFile(dir=existing):
                 pass
         except OSError as error:
-            fix = f"make it writable for you (chown or chmod {existing}), or work in a copy: git clone {root} NEW"
-            yield Finding("project folder", "fault", f"{existing}: {error.strerror}", fix)
+            yield Finding("project folder", "fault", f"{existing}: {error.strerror}", remedy_for(error, existing))
             return
     yield Finding("project folder", "ok", f"{root} can be written")
 

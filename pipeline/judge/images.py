@@ -118,7 +118,7 @@ def load_image(path: str, sides: Iterable[int], data: DataConfig, white: int = W
         content, _ = read_unchanged(Path(path), max_bytes_for(data.max_pixels))
         loaded = load_upright(content, min_side=data.min_side, max_pixels=data.max_pixels)
         wide = is_wide_grey(loaded)
-        stored = stretched(content, white) if wide and white != WHITE_16 else content  # as stage `download` stores it
+        stored = stretched(loaded, white) if wide and white != WHITE_16 else content  # as stage `download` stores it
         image = to_rgb(loaded, white)
     except ImageFault as fault:
         return LoadedImage(path, fault=str(fault))

@@ -6,9 +6,8 @@ An earlier run may have left figures, plots and a report of other images. They w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.orchestration.graph import StageGraph, read_graph
 from pipeline.project.git import warn_without_commit
@@ -101,25 +100,13 @@ def _print_metrics(root: Path) -> None:
     for category, detectors in metrics.items():
         values = next(iter(detectors.values()))
         if values.get("overkill_bound") is not None and has_burnish_stages(root):
-            print(f"{category}: {_promise(values)}")
+            from pipeline.project.params import load_params
+            from pipeline.show.promise import promise
+
+            print(f"{category}: {promise(values, load_params().score)}")
         for key in ("threshold_note", "leak_note"):
             for note in sorted({values.get(key) for values in detectors.values()} - {None}):
                 print(f"{category}: {note}")
-
-
-def _promise(values: Mapping[str, Any]) -> str:
-    """What the thresholds promise, which `score.guarantee` chose."""
-    from pipeline.project.params import load_params
-
-    score = load_params().score
-    where = (
-        "on average over such lines" if score.guarantee == "average" else f"on this line ({score.confidence:.0%} sure)"
-    )
-    bound, risk = f"{values['overkill_bound']:.1%}", f"{values['overkill_risk']:.0%}"
-    return (
-        f"the thresholds promise an overkill of at most {bound} {where}; the chance that this line exceeds "
-        f"{score.target_overkill:.1%} is {risk}"
-    )
 
 
 def _print_denoising(root: Path) -> None:

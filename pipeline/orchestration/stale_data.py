@@ -7,10 +7,11 @@ folder as the latest ones, and updates the pointer. After a merge that brought a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.project.git import git_output_or_none
+from pipeline.project.git import git_output_or_none, git_problem
 from stages.types import UserError
 
 MAX_COMMITS = 200
@@ -27,6 +28,9 @@ def check_data_not_older(root: Path, changed_data: Mapping[str, str]) -> None:
     Raises:
         UserError: an earlier commit of this branch has exactly these data.
     """
+    if changed_data and (problem := git_problem(root)):
+        print(f"burnish: warning: whether images are older than the commit is not checked: {problem}", file=sys.stderr)
+        return
     for pointer, digest in changed_data.items():
         commits = (
             git_output_or_none(root, "log", f"--max-count={MAX_COMMITS}", "--format=%h", "HEAD", "--", pointer) or ""

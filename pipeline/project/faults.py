@@ -17,7 +17,7 @@ from stages.types import UserError
 
 TRANSIENT_HTTP_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP status codes after which a later attempt may succeed."""
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CONTAINER = Path("/sys/fs/cgroup")
 _TORCH_MEMORY_MESSAGES = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 """Parts of messages of a plain RuntimeError: from torch's CPU allocator, from its GPU allocator, and from GPU
 libraries that allocate memory themselves."""
@@ -76,11 +76,15 @@ def _disk_full_message(error: OSError) -> str:
 
 
 def _not_permitted_message(error: OSError) -> str:
-    place = error.filename if error.filename is not None else Path.cwd()
-    return (
-        f"{place}: {error.strerror}: make it readable and writable for you (`ls -ld` shows its owner), or work in a "
-        "copy of the project"
-    )
+    place = Path(str(error.filename)) if error.filename is not None else Path.cwd()
+    return f"{place}: {error.strerror}: {remedy_for(error, place)}"
+
+
+def remedy_for(error: OSError, place: Path) -> str:
+    """What to do about a file or folder that may not be read or written."""
+    if error.errno == errno.EROFS:
+        return "its disk is mounted read-only: mount it for writing, or work in a copy (git clone)"
+    return f"make it yours (chown or chmod {place}; `ls -ld` shows its owner), or work in a copy (git clone)"
 
 
 def _out_of_memory_message(error: BaseException) -> str:
@@ -89,21 +93,21 @@ def _out_of_memory_message(error: BaseException) -> str:
 
 
 def memory_limit() -> str:
-    """The limit that a process hits first, in words: of the shell (`ulimit`), of the container, or of the machine."""
+    """The limit of which least is left, in words: of the shell (`ulimit`), of the container, or of the machine."""
     import resource
 
     import psutil
 
-    available = psutil.virtual_memory().available
-    limits = {f"{available / 2**20:,.0f} MiB available": available}
-    for name, kind in (("ulimit -v", resource.RLIMIT_AS), ("ulimit -d", resource.RLIMIT_DATA)):
-        soft, _ = resource.getrlimit(kind)
-        if soft != resource.RLIM_INFINITY:
-            limits[f"the limit of this shell is {soft / 2**20:,.0f} MiB ({name})"] = soft
+    available, used = psutil.virtual_memory().available, psutil.Process().memory_info()
+    left = {f"{available / 2**20:,.0f} MiB available": available}
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        left[f"the limit of this shell is {soft / 2**20:,.0f} MiB (ulimit -v)"] = soft - used.vms
     with contextlib.suppress(OSError, ValueError):
-        most = int(CONTAINER_LIMIT.read_text())
-        limits[f"the limit of this container is {most / 2**20:,.0f} MiB"] = most
-    return min(limits, key=lambda text: limits[text])
+        most = int((CONTAINER / "memory.max").read_text())
+        current = int((CONTAINER / "memory.current").read_text())
+        left[f"the limit of this container is {most / 2**20:,.0f} MiB"] = most - current
+    return min(left, key=lambda text: left[text])
 
 
 def _invalid_parameter_message(error: BaseException) -> str:

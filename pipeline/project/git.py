@@ -40,23 +40,34 @@ def git_problem(folder: Path) -> GitProblem | None:
         repository = run_git(folder, "rev-parse", "--git-dir")
     except UserError as error:
         return GitProblem("not installed", str(error), "install git with the package manager of the system")
-    message = (_text(repository.stderr).splitlines() or ["git gave no reason"])[0].removeprefix("fatal: ")
+    message, top = _first_line(repository.stderr), project_top(folder)
     if "dubious ownership" in message:
-        top = project_top(folder)
         fix = f"git config --global --add safe.directory {shlex.quote(str(top))}"
         return GitProblem("refused", f"git refuses {top}, because it belongs to another user", fix)
+    damaged = f"restore {top / '.git'}, for example from another clone"
     if repository.returncode:
-        if "not a git repository" in message:
-            fix = "git init && git add . && git commit -m start"
+        if not (top / ".git").exists():
+            fix = f"git init && {_first_commit(folder)}"
             return GitProblem("no repository", f"no git repository at or above {folder}", fix)
-        return GitProblem("failed", f"git fails in {folder} ({message})", "git fsck says what is damaged")
+        return GitProblem("failed", f"git cannot read {top / '.git'} ({message})", damaged)
     head = run_git(folder, "rev-parse", "--verify", "HEAD^{commit}")
     if head.returncode == 0:
         return None
     if run_git(folder, "rev-parse", "--verify", "--quiet", "HEAD").returncode == 0:  # a name without its object
-        message = (_text(head.stderr).splitlines() or ["no HEAD"])[0].removeprefix("fatal: ")
-        return GitProblem("failed", f"git cannot read HEAD in {folder} ({message})", "git fsck says what is damaged")
-    return GitProblem("no commit", f"the git repository of {folder} has no commit", "git add . && git commit -m start")
+        return GitProblem("failed", f"git cannot read HEAD in {folder} ({_first_line(head.stderr)})", damaged)
+    return GitProblem("no commit", f"the git repository of {folder} has no commit", _first_commit(folder))
+
+
+def _first_line(stderr: bytes) -> str:
+    return (_text(stderr).splitlines() or ["git gave no reason"])[0].removeprefix("fatal: ")
+
+
+def _first_commit(folder: Path) -> str:
+    """The commands that make the first commit, also where git does not know who commits."""
+    commands = ["git add .", "git commit -m start"]
+    if run_git(folder, "var", "GIT_AUTHOR_IDENT").returncode:
+        commands = ["git config --global user.name NAME", "git config --global user.email ADDRESS", *commands]
+    return " && ".join(commands)
 
 
 def project_top(folder: Path) -> Path:
@@ -79,10 +90,13 @@ def git(folder: Path, *arguments: str) -> str:
     """The standard output of a git command, without the last line break.
 
     Raises:
-        UserError: the command failed (the message ends with git's last line), or git is not installed.
+        UserError: git reads no repository there (`git_problem`), or the command failed. The message ends with git's
+            last line.
     """
     process = run_git(folder, *arguments)
     if process.returncode:
+        if (problem := git_problem(folder)) and problem.kind != "no commit":
+            raise UserError(str(problem))
         output = _text(process.stderr) or _text(process.stdout) or f"exit code {process.returncode}, without a message"
         raise UserError(f"git {arguments[0]} in {folder}: {output.splitlines()[-1]}")
     return _text(process.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -102,7 +103,8 @@ def apply_profile(name: str, path: Path = paths.PARAMS) -> list[str]:
         raise UserError(f"no profile {name!r}; there are {', '.join(PROFILES)}")
     load_params(path)
     yaml = _yaml()
-    before = path.read_text()
+    with path.open(newline="") as file:  # keeps the line ends of the file
+        before = file.read()
     content = yaml.load(before) or {}
     plain = _dumped(content)
     profile_values, default_values = dict(_flatten(PROFILES[name])), dict(_flatten(defaults()))
@@ -118,7 +120,8 @@ def apply_profile(name: str, path: Path = paths.PARAMS) -> list[str]:
     text = _with_changed_lines(before, plain, _dumped(content))
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(text)
+        with temporary.open("w", newline="") as file:
+            file.write(text)
         load_params(temporary)
         temporary.replace(path)
     finally:
@@ -135,13 +138,16 @@ def _dumped(content: Any) -> str:
 def _with_changed_lines(original: str, before: str, after: str) -> str:
     """`original`, with the lines that differ between `before` and `after`, which ruamel.yaml wrote.
 
-    It writes some lines otherwise than a person does, and only what changes is to change. If lines were added, `after`.
+    It writes some lines otherwise than a person does, and only what changes is to change.
     """
     lines, old, new = (text.splitlines() for text in (original, before, after))
-    if not len(lines) == len(old) == len(new):
+    if len(lines) != len(old):  # a value over several lines
         return after
-    kept = [line if a == b else b for line, a, b in zip(lines, old, new, strict=True)]
-    return "\n".join(kept) + "\n"
+    kept: list[str] = []
+    for tag, start, end, new_start, new_end in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        kept += lines[start:end] if tag == "equal" else new[new_start:new_end]
+    line_end = "\r\n" if "\r\n" in original else "\n"
+    return line_end.join(kept) + line_end
 
 
 def _flatten(values: Values, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -82,7 +82,7 @@ def _category(
         "headline": figures.headline(metrics, params.deciding_detector),
         "warnings": figures.warnings(metrics),
         "results": figures.results_table(metrics),
-        "thresholds": figures.thresholds_table(metrics, params.score.guarantee),
+        "thresholds": figures.thresholds_table(metrics, params.score),
         "roc": charts.roc_chart([_roc_data(name, detector, metrics[detector]) for detector in detectors]),
         "why_no_roc": next(iter(metrics.values()))["reasons"].get("image_auroc", ""),
         "scores": list(_histograms(name, detectors, metrics)),

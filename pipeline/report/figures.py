@@ -18,9 +18,11 @@ from pipeline.report.tables import (
     format_with_interval,
 )
 from pipeline.show import tables
+from pipeline.show.promise import promise
 from pipeline.show.text import counted
 from stages.detectors.registry import BASELINES
 from stages.fusion.members import FUSION
+from stages.score.config import ScoreConfig
 
 Metrics = Mapping[str, Values]
 """Detector -> metric -> value."""
@@ -113,11 +115,11 @@ def _missing_metrics(metrics: Metrics) -> list[str]:
     return [f"No {', no '.join(names)}: {reason}." for reason, names in names_by_reason.items() if names]
 
 
-def thresholds_table(metrics: Metrics, guarantee: str) -> Table:
+def thresholds_table(metrics: Metrics, score: ScoreConfig) -> Table:
     """Each detector's threshold, and its effect on the test images.
 
     Args:
-        guarantee: parameter `score.guarantee`.
+        score: section `score` of params.yaml.
     """
     lines = []
     for name in ranked(metrics):
@@ -134,26 +136,17 @@ def thresholds_table(metrics: Metrics, guarantee: str) -> Table:
         lines.append(Line(cells, name in BASELINES))
     head = ("detector", "threshold", "good parts rejected", "interval", "defects passed", "interval", "FPR@95")
     kept, lines = drop_empty_columns(head, lines, always_kept=2)
-    return Table(kept, lines, notes=[_guarantee(metrics, guarantee)])
+    return Table(kept, lines, notes=[_guarantee(metrics, score)])
 
 
-def _guarantee(metrics: Metrics, guarantee: str) -> str:
+def _guarantee(metrics: Metrics, score: ScoreConfig) -> str:
     """What the thresholds promise. All detectors of a category use the same good images."""
     values = next(iter(metrics.values()))
     if values["threshold"] is None:
         return f"There are no thresholds: {values['threshold_note']}."
-    bound, risk = format_percent(values["overkill_bound"]), format_percent(values["overkill_risk"])
-    if guarantee == "average":
-        promise = (
-            f"On average over many such lines, at most {bound} of good parts are rejected; for this line the chance "
-        )
-        promise += f"of more than the target is {risk}"
-    else:
-        promise = f"For this line, at most {bound} of good parts are rejected, with the confidence that was chosen"
-        promise += f" (the chance of more than the target is {risk})"
     return (
         f"Thresholds are set on {counted(values['n_validation'], 'good validation image')}, scored by a model that was "
-        f"not fitted on them. {promise}. This holds for parts like these images, judged by the "
+        f"not fitted on them. {promise(values, score)} This holds for parts like these images, judged by the "
         "model that scored them."
     )
 

@@ -72,15 +72,13 @@ def next_times(cron: str, zone: ZoneInfo, after: datetime, count: int = 1) -> li
     Raises:
         UserError: the cron line is not valid.
     """
-    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.server.schemas.schedules import CronSchedule
 
     try:
-        CronSchedule(cron=cron, timezone=zone.key)
+        schedule = CronSchedule(cron=cron, timezone=zone.key)
     except ValueError as fault:
         raise UserError(f"--cron {cron!r} is not a cron line: write five fields, for example '0 2 * * *'") from fault
-    from prefect.server.schemas.schedules import CronSchedule as ServerSchedule
-
-    times = asyncio.run(ServerSchedule(cron=cron, timezone=zone.key).get_dates(n=count, start=after))
+    times = asyncio.run(schedule.get_dates(n=count, start=after))
     return [time.astimezone(zone) for time in times]
 
 

@@ -24,7 +24,7 @@ def next_version(root: Path, model: str) -> str:
 
 def versions(root: Path, model: str) -> list[str]:
     """All versions with a tag, oldest first."""
-    names = (git_output_or_none(root, "tag", "--list", f"{model}@v*") or "").splitlines()
+    names = git(root, "tag", "--list", f"{model}@v*").splitlines()
     tagged = [name.removeprefix(f"{model}@") for name in names]
     return sorted((version for version in tagged if re.fullmatch(r"v\d+\.\d+\.\d+", version)), key=version_numbers)
 
@@ -75,5 +75,5 @@ def assign_champion(root: Path, model: str, version: str, message: str) -> None:
 
 
 def _assignments(root: Path, model: str) -> list[str]:
-    names = (git_output_or_none(root, "tag", "--list", f"{model}#{STAGE}#*") or "").splitlines()
+    names = git(root, "tag", "--list", f"{model}#{STAGE}#*").splitlines()
     return [name for name in names if name.rpartition("#")[2].isdigit()]

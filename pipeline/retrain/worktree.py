@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.project import paths
-from pipeline.project.git import commit, git, git_output_or_none
+from pipeline.project.git import commit, git, git_output_or_none, git_problem
 from pipeline.project.params import Params, load_params
 from pipeline.retrain.dvc_command import run_dvc
 from pipeline.retrain.inbox import InboxFile, pool_path
@@ -60,11 +60,12 @@ class Worktree:
         Raises:
             UserError: the commit has no pipeline, or git or DVC fail.
         """
-        if not (self.folder / ".git").is_file() or git_output_or_none(self.folder, "rev-parse", "HEAD") is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            git(self.root, "worktree", "prune")
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            git(self.root, "worktree", "add", "--quiet", "--force", "--detach", str(self.folder), base)
+        problem = git_problem(self.folder) if (self.folder / ".git").is_file() else None
+        if problem and problem.kind in ("refused", "not installed"):  # nothing is wrong with the worktree
+            raise UserError(str(problem))
+        if problem or not (self.folder / ".git").is_file():
+            self._make_anew(base)
+        self._restore_cache()
         for lock in Path(git(self.folder, "rev-parse", "--absolute-git-dir")).glob("*.lock"):
             lock.unlink()  # of a killed git: no other git runs here, because the caller holds the lock of retraining
         git(self.folder, "checkout", "--quiet", "--force", "--detach", base)
@@ -75,6 +76,27 @@ class Worktree:
         self._share_caches()
         self._restore_pool()
         run_dvc(self.folder, "checkout", "--force", "--allow-missing")
+
+    def _make_anew(self, base: str) -> None:
+        """Replace a worktree that is absent or damaged. Its cache goes aside, because it took time."""
+        cache = self.folder / paths.CACHE
+        if cache.is_dir() and not cache.is_symlink() and not self._cache_aside.exists():
+            cache.rename(self._cache_aside)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        git(self.root, "worktree", "prune")
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        git(self.root, "worktree", "add", "--quiet", "--force", "--detach", str(self.folder), base)
+
+    def _restore_cache(self) -> None:
+        """Put back a cache that is aside, also if a kill came before."""
+        cache = self.folder / paths.CACHE
+        if self._cache_aside.exists() and not cache.exists():
+            cache.parent.mkdir(exist_ok=True)
+            self._cache_aside.rename(cache)
+
+    @property
+    def _cache_aside(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-cache")
 
     def fetch_outputs(self) -> None:
         """Get all outputs of the commit from DVC's cache, else from its remote.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from stages.images import WHITE_16, full_range, load_upright
+from stages.images import WHITE_16, full_range
 
 BITS = (8, 10, 12, 14, 16)
 DARK = 0.1
@@ -32,13 +32,13 @@ def choose_white(bits: str | int, largest: Sequence[int]) -> int:
     return 2 ** next((depth for depth in BITS if most < 2**depth), most.bit_length()) - 1
 
 
-def stretched(data: bytes, white: int) -> bytes:
+def stretched(image: Image.Image, white: int) -> bytes:
     """A grey image of more than 8 bits as an uncompressed TIFF of 16 bits, in which `white` has become 65535.
 
-    Whoever reads it needs to know nothing of its depth. `decode(data, white=white)` gives the same pixels.
+    Whoever reads it needs to know nothing of its depth. `to_rgb(image, white)` gives the same pixels.
     """
     file = io.BytesIO()
-    Image.fromarray(full_range(load_upright(data), white)).save(file, "TIFF")
+    Image.fromarray(full_range(image, white)).save(file, "TIFF")
     return file.getvalue()
 
 

@@ -23,7 +23,7 @@ from stages.download.sources.registry import SOURCES
 from stages.download.split import Split, official_split_of, split_of
 from stages.download.take import CachedFacts, ImageImporter, ImportResult
 from stages.download.unexpected import Imported, warn_of_files, warn_of_images
-from stages.images import WHITE_16, decode
+from stages.images import WHITE_16, load_upright, to_rgb
 from stages.types import UserError
 
 A = TypeVar("A")
@@ -198,11 +198,12 @@ def _record(
     """The row of an image. If its depth is not that of its file, its file is stretched to the full range."""
     white, path, sha256, phash = whites[source.category], result.path, result.image.sha256, result.image.phash
     if result.image.wide and white != WHITE_16:
-        data = stretched((destination / path).read_bytes(), white)
+        image = load_upright((destination / path).read_bytes())
+        data = stretched(image, white)
         (destination / path).unlink()
         path = path if PurePosixPath(path).suffix.lower() in (".tif", ".tiff") else f"{path}.tif"
         (destination / path).write_bytes(data)
-        sha256, phash = hashlib.sha256(data).hexdigest(), perceptual_hash(decode(data))
+        sha256, phash = hashlib.sha256(data).hexdigest(), perceptual_hash(to_rgb(image, white))
     return ImageRecord(
         path=path,
         sha256=sha256,

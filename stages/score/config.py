@@ -25,7 +25,7 @@ class ScoreConfig(Config):
     with probability `score.confidence`. At 95 % this needs 59 validation images for 0.05, 29 for 0.1, 299 for 0.01; the
     threshold is higher, so more defects pass."""
     confidence: float = Field(0.95, gt=0.0, lt=1.0)
-    """Coverage, 0 to 1, of every confidence interval.
+    """Coverage, 0 to 1, of every interval, and the confidence of `guarantee: confidence`.
 
     Percentile bootstrap for AUROC and AUPR, Wilson for overkill and escape."""
     resamples: int = Field(2000, ge=10, le=1_000_000)

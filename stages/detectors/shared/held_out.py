@@ -1,9 +1,9 @@
 """Results of the training-only model on validation images, for a model that is then fitted on both.
 
 The threshold must come from scores of images that are new to the model. After the validation images have been scored,
-nothing speaks against fitting the model on them too: there are a few hundred images in all. The threshold then comes
-from a model that was fitted on fewer images, to which new images look slightly more anomalous: it errs on the side of
-passing good parts.
+nothing speaks against fitting the model on them too: there are a few hundred images in all. The threshold then belongs
+to another model. New images may get lower or higher scores from the deployed one, so the promise about overkill does
+not carry over to it.
 
 Source: the idea is that of cross-conformal prediction (Vovk, Annals of Mathematics and AI 74, 2015) with one fold held
 out, without its guarantee for the model of all images.

@@ -63,7 +63,7 @@ def test_a_chunk_that_always_kills_its_worker_ends_the_stage(tmp_path: Path, log
     with pytest.raises(UserError, match=r"died 3 times in a row at one of the images 8 to .*SIGKILL.*serial") as caught:
         run("processes:2", tmp_path / "cache", Squares(log, dies_at=7, always=True), range(24))
     assert "\n" not in str(caught.value)
-    assert 3 <= notes(log / "died") <= 6  # more than 3 if the other worker stored new items meanwhile
+    assert notes(log / "died") >= 3  # more if the other worker stored new items meanwhile
     assert local_workers() == []
 
 

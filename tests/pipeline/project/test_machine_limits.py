@@ -8,7 +8,10 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import pytest
@@ -59,7 +62,9 @@ def test_a_project_that_cannot_be_written(number: int, tmp_path: Path, capsys: p
         raise OSError(number, "not allowed", lock)
     assert end.value.exit_code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"burnish: error: {lock}: not allowed: make it readable and writable for you")
+    assert line.startswith(f"burnish: error: {lock}: not allowed: ")
+    assert ("read-only" in line) == (number == errno.EROFS)
+    assert (f"chown or chmod {lock}" in line) == (number != errno.EROFS)
 
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +102,34 @@ def test_doctor_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert f"chown or chmod {tmp_path / 'data'}" in finding.fix
 
 
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        (".dvc", lambda path: path.write_text(""), "is a file"),
+        ("data", lambda path: path.symlink_to("/mnt/not/mounted"), "is a link to /mnt/not/mounted, which is not there"),
+        ("data/cache", lambda path: path.symlink_to("nowhere"), "is a link to nowhere"),
+    ],
+)
+def test_doctor_names_what_is_no_folder(name: str, make: Callable[[Path], object], words: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    make(tmp_path / name)
+    (finding,) = project.check_writable(tmp_path)
+    assert (finding.level, finding.details) == ("fault", f"{tmp_path / name} {finding.details.partition(' ')[2]}")
+    assert words in finding.details
+    assert f"mv {tmp_path / name} " in finding.fix
+
+
+def test_doctor_does_not_fail_where_dvc_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".dvc").mkdir()
+
+    def refuse(root: Path, check: bool) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(root / ".dvc/tmp/lock"))
+
+    monkeypatch.setattr("pipeline.orchestration.graph.read_graph", refuse)
+    (finding,) = project.check_dvc(tmp_path)
+    assert (finding.level, finding.details) == ("fault", f"{tmp_path}/.dvc/tmp/lock: Read-only file system")
+
+
 def test_no_remedy_deletes_what_took_time() -> None:
     """Neither caches, checkpoints nor results: `make clean` deletes the item cache."""
     for module in (checks, project, command, faults):
@@ -105,20 +138,27 @@ def test_no_remedy_deletes_what_took_time() -> None:
             assert remedy not in text.replace("rm -rf .venv", ""), (module.__name__, remedy)
 
 
-LIMITS = {"shell": "the limit of this shell is 512 MiB (ulimit -v)", "container": "256 MiB", "machine": "available"}
-
-
-@pytest.mark.parametrize(("limit", "words"), LIMITS.items())
+@pytest.mark.parametrize(
+    ("shell", "container", "words"),
+    [
+        (None, None, "24,576 MiB available"),
+        (26, None, "the limit of this shell is 26,624 MiB (ulimit -v)"),  # 10 GiB of addresses are in use
+        (None, 30, "the limit of this container is 30,720 MiB"),
+        (26, 30, "the limit of this container"),
+        (35, 50, "24,576 MiB available"),
+    ],
+)
 def test_the_limit_that_was_hit_is_named(
-    limit: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shell: int | None, container: int | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "CONTAINER_LIMIT", tmp_path / "memory.max")
-    if limit == "container":
-        (tmp_path / "memory.max").write_text(f"{2**28}\n")
-    if limit == "shell":
-        (tmp_path / "memory.max").write_text("max\n")
-        limits = {resource.RLIMIT_AS: 2**29}
-        monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits.get(kind, resource.RLIM_INFINITY), -1))
+    """The one of which least is left, not the smallest. Sizes in GiB."""
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=24 << 30))
+    monkeypatch.setattr("psutil.Process.memory_info", lambda self: SimpleNamespace(vms=10 << 30))
+    limit = resource.RLIM_INFINITY if shell is None else shell << 30
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    monkeypatch.setattr(faults, "CONTAINER", tmp_path)
+    (tmp_path / "memory.max").write_text("max\n" if container is None else f"{container << 30}\n")
+    (tmp_path / "memory.current").write_text(f"{15 << 30}\n")
     code, message = faults.explain_fault(MemoryError("1 GiB"))
     assert code == 1
     assert message is not None and words in message
@@ -136,3 +176,17 @@ def test_a_profile_changes_only_the_lines_that_it_changes(tmp_path: Path) -> Non
     assert all(("#" in a) == ("#" in b) for a, b in lines)
     apply_profile("cpu", path)
     assert [line.split() for line in path.read_text().splitlines()] == [line.split() for line in before.splitlines()]
+
+
+def test_a_profile_keeps_line_ends_and_lines_that_it_adds_beside(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("  crops: ")]
+    before = text.replace(line, f"  # {line.strip()}").replace("\n", "\r\n").encode()
+    path.write_bytes(before)
+    assert apply_profile("cpu", path) == []
+    assert path.read_bytes() == before
+    changed = apply_profile("gpu", path)
+    after = path.read_bytes()
+    assert after.count(b"\n") == after.count(b"\r\n") == before.count(b"\n") + 1
+    assert (Counter(after.splitlines()) - Counter(before.splitlines())).total() == len(changed)

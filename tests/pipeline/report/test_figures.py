@@ -27,7 +27,7 @@ def measured(
 
 
 def test_a_threshold_and_what_it_costs() -> None:
-    table = figures.thresholds_table({"ear": measured()}, "average")
+    table = figures.thresholds_table({"ear": measured()}, ScoreConfig())
     assert table.head == [
         "detector",
         "threshold",
@@ -40,12 +40,21 @@ def test_a_threshold_and_what_it_costs() -> None:
     cells = table.lines[0].cells
     assert [cells[i] for i in (0, 1, 2, 4, 6)] == ["ear", "4.5", "1 of 4: 25.0%", "1 of 4: 25.0%", "50.0%"]
     assert "20 good validation images" in table.notes[0]
-    assert "at most 9.5%" in table.notes[0]
+    assert "On average over lines whose thresholds are set alike, at most 9.5% of good parts" in table.notes[0]
+
+
+def test_a_promise_for_this_line_names_its_confidence() -> None:
+    score = ScoreConfig(target_overkill=0.1, guarantee="confidence", confidence=0.9)
+    values = evaluate(SCORES, LABELS, [""] * 8, np.arange(40.0), score, 0)
+    (note,) = figures.thresholds_table({"ear": {**values, "leak_fraction": None}}, score).notes
+    assert "With a confidence of 90%, this line rejects at most 10.0% of good parts" in note
+    assert f"rejects more than 10.0% is {values['overkill_risk']:.0%}" in note
+    assert values["overkill_risk"] <= 0.1
 
 
 def test_no_threshold_is_explained() -> None:
     metrics = {"ear": measured(validation=[])}
-    table = figures.thresholds_table(metrics, "average")
+    table = figures.thresholds_table(metrics, ScoreConfig())
     assert table.head == ["detector", "threshold", "FPR@95"]
     assert table.notes == ["There are no thresholds: no good validation images to set a threshold from."]
     head = figures.headline(metrics, "ear")
