@@ -49,9 +49,8 @@ def _fuse(category: str, names: Sequence[str], config: FusedConfig, folder: Path
             fused = fuse(fitted, outputs)
             writer.append(fused.anomaly_map)
             score, extras = fused.image_score, fused.extras
-            if (
-                i in position
-            ):  # this score takes part in setting the threshold, so the image must not be ranked by itself
+            # A score that sets the threshold is ranked among the other scores that do.
+            if i in position:
                 score, extras = mean_scores({name: float(held_out[name][position[i]]) for name in names})
             scores.append({**{f"extra_{key}": value for key, value in extras.items()}, "image_score": score})
     images = table[["path", "sha256", "split", "label", "defect_type", "mask_path"]]
