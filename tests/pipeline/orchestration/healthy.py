@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +10,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def healthy() -> Iterator[str]:
-    """The address of a server that answers a health check as a Prefect server does."""
+def healthy(login: str = "") -> Iterator[str]:
+    """The address of a server that answers as a Prefect server does.
+
+    Args:
+        login: `USER:PASSWORD`, which all requests but health checks must give.
+    """
+    allowed = f"Basic {base64.b64encode(login.encode()).decode()}"
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            may = not login or self.path == "/api/health" or self.headers.get("Authorization") == allowed
+            self.send_response(200 if may else 401)
             self.end_headers()
             self.wfile.write(b"true")
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,32 +15,14 @@ from pipeline.orchestration.server_discovery import answers, refusal
 from pipeline.orchestration.server_settings import configure_prefect
 from pipeline.project.proxies import VARIABLES, is_loopback, keep_loopback_direct, unusable_proxies
 from tests.conftest import ROOT
-
-
-class Server(BaseHTTPRequestHandler):
-    """A Prefect server with a password: its health is public."""
-
-    def do_GET(self) -> None:
-        allowed = self.path == "/api/health" or self.headers.get("Authorization") == "Basic bWU6c2VjcmV0"
-        self.send_response(200 if allowed else 401)
-        self.end_headers()
-        self.wfile.write(b"true")
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+from tests.pipeline.orchestration.healthy import healthy
 
 
 @pytest.fixture
 def api() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/api"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    """A Prefect server with a password: its health is public."""
+    with healthy("me:secret") as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
