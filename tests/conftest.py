@@ -116,6 +116,7 @@ OUTPUTS = (
     "plots",
     "metrics",
     "report/body.html",
+    "warnings",
 )
 
 

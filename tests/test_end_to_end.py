@@ -186,9 +186,11 @@ def test_with_a_frozen_backbone_a_new_image_costs_itself(
 
 
 @pytest.mark.long
-def test_all_detectors_run_and_predict_as_the_stages(environment: dict[str, str], tmp_path: Path) -> None:
-    """The detectors that the runs above leave out, in one project."""
-    project = make_project(tmp_path / "project")
+def test_all_detectors_run_and_predict_as_the_stages(
+    runs: tuple[Path, Path, str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The detectors that the runs above leave out, on the same features."""
+    project = Path(shutil.copytree(runs[1], tmp_path / "project", symlinks=True))
     change_params(
         project, {"detectors": ["intra", "knn", "padim", "gabor"], "fused": {"detectors": ["intra", "padim"]}}
     )
