@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.compare.sides import Side
+from stages.score.resamples import group_numbers
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,21 @@ class MatchedImages:
         return self.a["label"].to_numpy().astype(bool)
 
     @property
-    def identity(self) -> tuple[str, bytes]:
-        """Equal for the same images with the same labels in the same order."""
-        return "".join(self.a["sha256"]), self.labels.tobytes()
+    def groups(self) -> NDArray[np.int64]:
+        """(N,) the group of each image; equal for related images.
+
+        They are B's; A's if the predictions of B are of an earlier layout, which has none. If neither has groups, each
+        image is its own.
+        """
+        for table in (self.b, self.a):
+            if "group" in table:
+                return group_numbers(table["group"].to_numpy(dtype=str))
+        return np.arange(len(self.a))
+
+    @property
+    def identity(self) -> tuple[str, bytes, bytes]:
+        """Equal for the same images with the same labels and groups in the same order."""
+        return "".join(self.a["sha256"]), self.labels.tobytes(), self.groups.tobytes()
 
 
 def match_images(a: pd.DataFrame, b: pd.DataFrame, side_a: Side, side_b: Side) -> MatchedImages:

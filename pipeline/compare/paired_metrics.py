@@ -37,15 +37,17 @@ def area_differences(
 
     Detectors that are identical on both sides, or whose images are all good or all defective, are left out.
     """
-    groups: dict[tuple[str, bytes], list[Key]] = {}
+    alike: dict[tuple[str, bytes, bytes], list[Key]] = {}
     for key, matched in images.items():
         if matched.labels.any() and not matched.labels.all() and not _identical(matched):
-            groups.setdefault(matched.identity, []).append(key)
+            alike.setdefault(matched.identity, []).append(key)
     differences: dict[Key, dict[str, paired.Difference]] = {}
-    for keys in groups.values():
+    for keys in alike.values():
         scores = {key: (_scores(images[key].a), _scores(images[key].b)) for key in keys}
-        labels = images[keys[0]].labels
-        differences |= paired.area_differences(scores, labels, settings.resamples, settings.confidence, settings.seed)
+        first = images[keys[0]]
+        differences |= paired.area_differences(
+            scores, first.labels, first.groups, settings.resamples, settings.confidence, settings.seed
+        )
     return differences
 
 
@@ -68,7 +70,9 @@ def compare_paired(
             yield _with_verdict(key, metric, _rate_difference(images, metric, confidence), None, identical)
         else:
             difference = _zero_area_difference(images, metric) if areas is None else areas[metric]
-            test = delong(_scores(images.a), _scores(images.b), labels) if metric == "image_auroc" else None
+            test = (
+                delong(_scores(images.a), _scores(images.b), labels, images.groups) if metric == "image_auroc" else None
+            )
             yield _with_verdict(key, metric, difference, test.p if test else None, identical)
 
 
@@ -83,7 +87,7 @@ def _rate_difference(images: MatchedImages, metric: str, confidence: float) -> p
     wrong_a, wrong_b = (
         (table["decision"].to_numpy(dtype=np.int64) == decision)[of_label] for table in (images.a, images.b)
     )
-    return paired.rate_difference(wrong_a, wrong_b, confidence)
+    return paired.rate_difference(wrong_a, wrong_b, images.groups[of_label], confidence)
 
 
 def _with_verdict(
@@ -92,7 +96,7 @@ def _with_verdict(
     interval = (0.0, 0.0) if identical else difference.interval  # identical results need no sampling
     values = (difference.a, difference.b)
     if interval is None:
-        reason = "an interval needs two test images of each class"
+        reason = "an interval needs two groups (without groups: two images) of each class"
         return make_comparison(key, metric, values, "no interval", reason)
     verdict = paired.verdict(metric, interval)
     return make_comparison(key, metric, values, verdict, REASON_IDENTICAL if identical else None, interval, p)

@@ -12,7 +12,7 @@ from pipeline.compare.sides import Key, Problem
 from pipeline.project import paths
 
 PREDICTION_COLUMNS = (
-    *("path", "sha256", "split", "label", "defect_type", "image_score"),
+    *("path", "sha256", "split", "label", "defect_type", "group", "image_score"),
     *("category", "detector", "threshold", "decision"),
 )
 """Columns that are read; older files lack some of them."""

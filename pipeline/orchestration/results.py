@@ -104,7 +104,7 @@ def _print_metrics(root: Path) -> None:
             from pipeline.show.promise import promise
 
             print(f"{category}: {promise(values, load_params().score)}")
-        for key in ("threshold_note", "leak_note"):
+        for key in ("threshold_note", "groups_note", "leak_note"):
             for note in sorted({values.get(key) for values in detectors.values()} - {None}):
                 print(f"{category}: {note}")
 

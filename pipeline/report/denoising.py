@@ -23,7 +23,7 @@ def denoising_table(results: Values) -> Table:
         lines.append(Line(["squared distance to step 1, relative to its variance", *cells]))
     for category, values in results["nearest_neighbour"].items():
         if values is None:
-            notes.append(f"{category}: no AUROC of nearest neighbours, because one class has no test images.")
+            notes.append(f"{category}: no AUROC of nearest neighbours, because a class has fewer than two groups.")
             continue
         raw, less_artifact, clean = (format_number(values[kind]["value"]) for kind in ("raw", "mean_artifact", "clean"))
         lines.append(Line([f"{category}: AUROC of nearest neighbours", raw, less_artifact, DASH, clean]))

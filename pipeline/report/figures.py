@@ -217,8 +217,8 @@ def mask_coverage(details: Values) -> Table | str | None:
 
 def warnings(metrics: Metrics) -> list[str]:
     """What a reader must not miss."""
-    notes = {values[key] for values in metrics.values() for key in ("threshold_note", "leak_note")}
-    return sorted(notes - {None})
+    keys = ("threshold_note", "groups_note", "leak_note")
+    return sorted({note for values in metrics.values() for key in keys if (note := values.get(key)) is not None})
 
 
 def threshold_point(values: Values) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.project import paths
 from pipeline.project.params import Params
 from pipeline.stage_io.rows import ImageFiles
-from stages.drift.config import DriftConfig
+from stages.drift.config import TESTS, DriftConfig
 from stages.drift.descriptors import Descriptors, describe
 from stages.drift.drift import Drift, compare
 from stages.types import Extract
@@ -30,11 +30,14 @@ def measure_drift(folder: Path, params: Params, new: Collection[str]) -> dict[st
         folder: root of a project whose stage `download` has run.
         new: sha256 of the new files, as they are in the source.
     """
-    config = DriftConfig(level=params.retrain.drift_level, least=params.retrain.drift_least)
+    level = params.retrain.drift_level
+    enough = max(DriftConfig().permutations, round(len(TESTS) * len(params.data.categories) / level))
+    config = DriftConfig(level=level, least=params.retrain.drift_least, permutations=enough)
     manifest = pd.read_parquet(folder / paths.MANIFEST)
     good = manifest[manifest["label"] == 0]
     is_new = good["source_sha256"].isin(new)
-    drift = {}
+    few: dict[str, Drift] = {}
+    pairs = {}
     for category in params.data.categories:
         in_category = good["category"] == category
         arrived = good[in_category & is_new]
@@ -43,13 +46,13 @@ def measure_drift(folder: Path, params: Params, new: Collection[str]) -> dict[st
             continue
         if len(arrived) < config.least:
             why = f"{len(arrived)} new good images, fewer than retrain.drift_least = {config.least}"
-            drift[category] = Drift(len(before), len(arrived), config.level, (), why)
+            few[category] = Drift(len(before), len(arrived), config.level, (), why)
             continue
-        training_descriptors, new_descriptors = (
-            _describe_images(folder, _sample(table, params.seed), params) for table in (before, arrived)
-        )
-        drift[category] = compare(training_descriptors, new_descriptors, config, params.seed)
-    return drift
+        tables = (_sample(table, params.seed) for table in (before, arrived))
+        training, new_ones = (_describe_images(folder, table, params) for table in tables)
+        pairs[category] = (training, new_ones)
+    drift = few | compare(pairs, config, params.seed)
+    return {category: drift[category] for category in params.data.categories if category in drift}
 
 
 def _describe_images(folder: Path, table: pd.DataFrame, params: Params) -> Descriptors:
@@ -57,7 +60,9 @@ def _describe_images(folder: Path, table: pd.DataFrame, params: Params) -> Descr
     from stages.torch_setup import device_named
 
     images = ImageFiles([folder / paths.RAW / path for path in table["path"]], SIDE)
-    return describe(images, _FeatureMaps(images, extractor(NETWORK, PATCH, device_named(params.compute.device))))
+    maps = _FeatureMaps(images, extractor(NETWORK, PATCH, device_named(params.compute.device)))
+    lots = table["group"].to_numpy(dtype=object) if table["group"].duplicated().any() else None
+    return replace(describe(images, maps), lots=lots)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 | cut at | The deployed threshold |
 | leak | Share of the good test images that have a near-duplicate in training or validation (`!`: above the limit) |
 | images | Good + defective test images |
+| groups | Groups that they come from, if related images share groups (`!`: fewer than ten) |
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ COLUMNS = (
     "AUPRO",
     "leak",
     "images",
+    "groups",
 )
 NOT_ON_TERMINAL = frozenset({"FPR@95", "leak"})
 """Left out on the terminal, so that a table without pixel metrics fits into 80 columns."""
@@ -72,6 +74,7 @@ def metric_rows(metrics: Metrics) -> Iterator[tuple[bool, list[str]]]:
                     *pixel_metrics,
                     near_duplicates,
                     counts,
+                    _groups(values),
                 ],
             )
 
@@ -122,6 +125,14 @@ def _number(value: float | None, digits: int) -> str:
 
 def _percent(value: float | None) -> str:
     return DASH if value is None else f"{100 * value:.1f}%"
+
+
+def _groups(values: Mapping[str, Any]) -> str:
+    """Groups of the good + of the defective test images; a dash if each image is its own group."""
+    counts = [(values.get(f"n_groups_{kind}"), values.get(f"n_test_{kind}")) for kind in ("normal", "defect")]
+    if all(groups == images for groups, images in counts) or None in (groups for groups, _ in counts):
+        return DASH
+    return "+".join(str(groups) for groups, _ in counts) + ("!" if values.get("groups_note") else "")
 
 
 def _interval(interval: Sequence[float] | None) -> str:

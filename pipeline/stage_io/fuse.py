@@ -53,7 +53,7 @@ def _fuse(category: str, names: Sequence[str], config: FusedConfig, folder: Path
             if i in position:
                 score, extras = mean_scores({name: float(held_out[name][position[i]]) for name in names})
             scores.append({**{f"extra_{key}": value for key, value in extras.items()}, "image_score": score})
-    images = table[["path", "sha256", "split", "label", "defect_type", "mask_path"]]
+    images = table[["path", "sha256", "split", "label", "defect_type", "mask_path", "group"]]
     pd.concat([images, pd.DataFrame(scores)], axis=1).to_parquet(folder / "scores.parquet", index=False)
 
 

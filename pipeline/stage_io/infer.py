@@ -25,7 +25,7 @@ from stages.types import UserError
 
 BATCH = 64
 """Images scored at a time; for each batch the detector's networks and Gaussians are loaded again."""
-COLUMNS = ["path", "sha256", "split", "label", "defect_type", "mask_path"]
+COLUMNS = ["path", "sha256", "split", "label", "defect_type", "mask_path", "group"]
 """Columns of the manifest that are saved beside the scores."""
 
 

@@ -23,6 +23,7 @@ from pipeline.stage_io.saving import output, write_json
 from stages.array_store import StoredRows
 from stages.score import metrics
 from stages.score.intervals import bootstrap, percentile_interval
+from stages.score.resamples import group_numbers, groups_of_class
 from stages.types import Rows, Subset
 
 MEMORY = 5000
@@ -126,13 +127,15 @@ def _nearest(
     params: Params, manifest: pd.DataFrame, category: str, artifact: NDArray[np.float32]
 ) -> dict[str, Any] | None:
     """Image AUROC of nearest-neighbour scores on each kind of features, and the paired difference clean - raw. None
-    without both labels among the test images."""
+    without two groups of each label among the test images, because there are no intervals."""
     from stages.probe.neighbours import nearest_scores, sample_memory
     from stages.torch_setup import device_named
 
     train, test = rows_of(manifest, category, "train", label=0), rows_of(manifest, category, "test")
     labels = manifest["label"].to_numpy()[test].astype(bool)
-    if not labels.any() or labels.all() or not len(train):
+    groups = group_numbers(manifest["group"].to_numpy()[test].tolist())
+    fewest = min(groups_of_class(labels, groups))
+    if fewest < 2 or not len(train):
         return None
     result, resampled = {}, {}
     raw, clean = (StoredRows(path / "tokens.zarr") for path in (paths.FEATURES, paths.CLEAN))
@@ -141,14 +144,14 @@ def _nearest(
         memory = sample_memory(Subset(tokens, train), MEMORY, params.seed)
         scores = nearest_scores(memory, Subset(tokens, test), device_named(params.compute.device))
         roc = metrics.curve(scores, labels)
-        samples = bootstrap(scores, labels, {"auroc": metrics.auroc}, params.score.resamples, params.seed)
+        samples = bootstrap(scores, labels, groups, {"auroc": metrics.auroc}, params.score.resamples, params.seed)
         resampled[name] = samples["auroc"]
         result[name] = (float(metrics.auroc(roc.tp, roc.fp)), resampled[name])
     result["difference"] = (result["clean"][0] - result["raw"][0], resampled["clean"] - resampled["raw"])
     return {
         name: {
             "value": round(value, 6),
-            "ci": [round(end, 6) for end in percentile_interval(values, params.score.confidence)],
+            "ci": [round(end, 6) for end in percentile_interval(values, params.score.confidence, fewest)],
         }
         for name, (value, values) in result.items()
     }

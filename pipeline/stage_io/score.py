@@ -24,6 +24,7 @@ from stages.score.evaluate import evaluate
 from stages.score.intervals import bootstrap, percentile_interval
 from stages.score.metrics import auroc, curve
 from stages.score.pixels import mask_coverage
+from stages.score.resamples import group_numbers, groups_of_class
 
 
 def score(params: Params) -> None:
@@ -66,6 +67,7 @@ def _evaluate(params: Params, category: str, name: str, table: pd.DataFrame) -> 
         seed=params.seed,
         maps=(maps[int(i)] for i in test) if (chosen["mask_path"] != "").any() else None,
         masks=_masks(chosen),
+        groups=chosen["group"].tolist(),
     )
 
 
@@ -105,14 +107,15 @@ def _leave_one_out(params: Params, name: str, table: pd.DataFrame) -> dict[str, 
     """What each member adds to the fusion: image AUROC of all members minus that without the member, paired on test
     images."""
     test = table[table["split"] == "test"]
-    labels = test["label"].to_numpy().astype(bool)
-    if name != FUSION or min(labels.sum(), (~labels).sum()) < 2:
+    labels, groups = test["label"].to_numpy().astype(bool), group_numbers(test["group"].tolist())
+    fewest = min(groups_of_class(labels, groups))
+    if name != FUSION or fewest < 2:
         return {}
 
     def resampled(column: str) -> NDArray[np.float64]:
         scores = test[column].to_numpy()
         roc = curve(scores, labels)
-        samples = bootstrap(scores, labels, {"auroc": auroc}, params.score.resamples, params.seed)["auroc"]
+        samples = bootstrap(scores, labels, groups, {"auroc": auroc}, params.score.resamples, params.seed)["auroc"]
         return np.concatenate([[float(auroc(roc.tp, roc.fp))], samples])
 
     all_members = resampled("image_score")
@@ -124,7 +127,7 @@ def _leave_one_out(params: Params, name: str, table: pd.DataFrame) -> dict[str, 
         "added_by": {
             member: {
                 "image_auroc": round(float(values[0]), 6),
-                "ci": [round(end, 6) for end in percentile_interval(values[1:], params.score.confidence)],
+                "ci": [round(end, 6) for end in percentile_interval(values[1:], params.score.confidence, fewest)],
             }
             for member, values in added.items()
         }

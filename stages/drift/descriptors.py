@@ -28,6 +28,8 @@ class Descriptors:
     """(N,) mean grey value, 0 to 1."""
     sharpness: NDArray[np.float64]
     """(N,) variance of the Laplacian of the grey values, which are 0 to 1."""
+    lots: NDArray[np.object_] | None = None
+    """(N,) the lot of each image, such as a delivery; related images share one. None: the images are unrelated."""
 
     def __post_init__(self) -> None:
         lengths = (len(self.features), len(self.brightness), len(self.sharpness))
@@ -37,6 +39,8 @@ class Descriptors:
                 f"drift: {shape} features, {lengths[1]} brightnesses and {lengths[2]} sharpnesses: the numbers of"
                 " images differ"
             )
+        if self.lots is not None and len(self.lots) != len(self.features):
+            raise UserError(f"drift: {len(self.features)} images, but lots of {len(self.lots)}")
         for values in (self.features, self.brightness, self.sharpness):
             if not np.isfinite(values).all():
                 row = int(np.argwhere(~np.isfinite(values))[0][0])

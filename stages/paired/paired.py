@@ -1,7 +1,7 @@
 """Paired differences B - A of two models on the same images: value, interval and verdict.
 
-Areas have the interval of the paired stratified percentile bootstrap: the same resamples for both models, those of
-`stages.score.intervals`. Rates have Agresti and Min's interval for matched proportions, as single rates have Wilson's.
+Areas have the interval of the paired percentile bootstrap: the same resamples of groups for both models, those of
+`stages.score.resamples`. Rates have Agresti and Min's interval for matched proportions, as single rates have Wilson's.
 The bootstrap does not suit rates with few different decisions: four flips of one kind would be significant (an exact
 test: p = 0.125), and without flips the difference would count as exactly known.
 
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.score.intervals import percentile_interval, resample
+from stages.score.intervals import design_effect, percentile_interval, student_or_normal
+from stages.score.resamples import groups_of_class, resampled_images
 
 Key = TypeVar("Key", bound=Hashable)
 Verdict = Literal["better", "worse", "no difference shown"]
@@ -73,6 +73,7 @@ def areas(scores: Scores, labels: NDArray[np.bool_]) -> dict[str, float]:
 def area_differences(
     pairs: Mapping[Key, tuple[Scores, Scores]],
     labels: NDArray[np.bool_],
+    groups: NDArray[np.int64],
     resamples: int,
     confidence: float,
     seed: int,
@@ -83,42 +84,39 @@ def area_differences(
 
     Args:
         pairs: scores (N,) of A and of B on the same N images in the same order; higher = more anomalous.
-        labels: (N,) True = defect. Both classes must be present. If a class has one image there is no interval: all
-            resamples of it are equal.
-        resamples: number of resamples, which depend only on `seed` and the class sizes.
+        labels: (N,) True = defect. Both classes must be present.
+        groups: (N,) the group of each image; equal for related images. If the images of a class are of one group there
+            is no interval: all resamples of it are equal.
+        resamples: number of resamples, which depend only on `seed`, the labels and the groups.
         confidence: coverage of the intervals, 0 to 1.
 
     Returns:
         By the keys of `pairs`: metric in `AREAS` -> difference.
     """
     ranked = {key: (_sort(a, labels), _sort(b, labels)) for key, (a, b) in pairs.items()}
-    defects, goods = int(labels.sum()), int((~labels).sum())
+    fewest = min(groups_of_class(labels, groups))
     samples: dict[Key, list[NDArray[np.float64]]] = {key: [] for key in pairs}
-    for resampled in _resamples(defects, goods, resamples if min(defects, goods) > 1 else 0, seed):
+    for resampled in _resamples(labels, groups, resamples if fewest > 1 else 0, seed):
         for key, (a, b) in ranked.items():
             samples[key].append(_areas(b, *resampled) - _areas(a, *resampled))
     differences: dict[Key, dict[str, Difference]] = {}
     for key, (scores_a, scores_b) in pairs.items():
         areas_a, areas_b = areas(scores_a, labels), areas(scores_b, labels)
-        ends = _intervals(np.concatenate(samples[key], axis=1), confidence) if samples[key] else [None, None]
+        ends = _intervals(np.concatenate(samples[key], axis=1), confidence, fewest) if samples[key] else [None, None]
         differences[key] = {name: Difference(areas_a[name], areas_b[name], ends[i]) for i, name in enumerate(AREAS)}
     return differences
 
 
-def _intervals(samples: NDArray[np.float64], confidence: float) -> list[tuple[float, float]]:
+def _intervals(samples: NDArray[np.float64], confidence: float, groups: int) -> list[tuple[float, float]]:
     """The interval of each row of (2, resamples)."""
-    return [(ends[0], ends[1]) for ends in (percentile_interval(row, confidence) for row in samples)]
+    return [(ends[0], ends[1]) for ends in (percentile_interval(row, confidence, groups) for row in samples)]
 
 
-def _resamples(defects: int, goods: int, resamples: int, seed: int) -> Iterator[tuple[Resampled, Resampled]]:
-    """Yield how often each defect (P, B) and each good image (Q, B) is sampled, B resamples at a time.
-
-    They are the resamples of `stages.score.intervals.resampled_counts` for this seed and these class sizes.
-    """
-    generators = [np.random.default_rng([seed, label]) for label in (1, 0)]
-    for start in range(0, resamples, step := max(1, _CHUNK // (defects + goods))):
-        size = min(step, resamples - start)
-        counts = [resample(rng, count, size) for rng, count in zip(generators, (defects, goods), strict=True)]
+def _resamples(
+    labels: NDArray[np.bool_], groups: NDArray[np.int64], resamples: int, seed: int
+) -> Iterator[tuple[Resampled, Resampled]]:
+    """Yield how often each defect (P, B) and each good image (Q, B) is sampled, B resamples at a time."""
+    for counts in resampled_images(labels, groups, resamples, seed, _CHUNK):
         # Images are along the first axis: sorting them by a model's scores then copies whole rows.
         of_defects, of_goods = (np.ascontiguousarray(count.T, dtype=np.float32) for count in counts)
         yield of_defects, of_goods
@@ -177,23 +175,26 @@ def _areas(ranked: _Sorted, of_defects: Resampled, of_goods: Resampled) -> NDArr
         tp = tp[ranked.tied]
     positives = np.maximum(fp + tp, 1)  # 0 / 0 only where a resample has no image yet, with a weight of 0
     precision = np.divide(tp, positives, dtype=np.float64)
-    # A resample of a class has as many images as the class.
-    aupr = np.einsum("pb,pb->b", weights, precision) / len(of_defects)
-    return np.stack([1 - lost / (len(of_defects) * len(of_goods)), aupr])
+    defects, goods = of_defects.sum(axis=0, dtype=np.float64), of_goods.sum(axis=0, dtype=np.float64)
+    return np.stack([1 - lost / (defects * goods), np.einsum("pb,pb->b", weights, precision) / defects])
 
 
-def rate_difference(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], confidence: float) -> Difference:
+def rate_difference(
+    wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], groups: NDArray[np.int64], confidence: float
+) -> Difference:
     """The error rates of A and of B on the same images, with the interval of B - A.
 
     Agresti and Min, Statistics in Medicine 24 (2005), 729-740, section 3: Wald's interval for matched pairs with half a
-    count added to each cell of the 2 x 2 table, clipped to [-1, 1].
+    count added to each cell of the 2 x 2 table, clipped to [-1, 1]. Where images share groups, its spread is multiplied
+    by the root of the design effect, with Student's quantile.
 
     Args:
         wrong_a, wrong_b: (n,) whether the decision on each image is wrong, n > 0.
+        groups: (n,) the group of each image.
     """
-    n = len(wrong_a)
-    only_b, only_a = float((wrong_b & ~wrong_a).sum()), float((wrong_a & ~wrong_b).sum())
+    n, change = len(wrong_a), wrong_b.astype(np.int64) - wrong_a
+    only_b, only_a = float((change > 0).sum()), float((change < 0).sum())
     total, centre = n + 2, (only_b - only_a) / (n + 2)
     spread = (only_a + only_b + 1 - (only_b - only_a) ** 2 / total) ** 0.5 / total
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread
+    half = student_or_normal(groups, confidence) * (design_effect(change, groups) ** 0.5 * spread)
     return Difference(float(wrong_a.mean()), float(wrong_b.mean()), (max(-1.0, centre - half), min(1.0, centre + half)))

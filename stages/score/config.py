@@ -27,9 +27,9 @@ class ScoreConfig(Config):
     confidence: float = Field(0.95, gt=0.0, lt=1.0)
     """Coverage, 0 to 1, of every interval, and the confidence of `guarantee: confidence`.
 
-    Percentile bootstrap for AUROC and AUPR, Wilson for overkill and escape."""
+    Percentile bootstrap for AUROC and AUPR, Wilson for overkill and escape; related images (groups) stay together."""
     resamples: int = Field(2000, ge=10, le=1_000_000)
-    """Bootstrap resamples of the test images, stratified by label."""
+    """Bootstrap resamples of the test images: of whole groups, stratified by label."""
     aupro_max_fpr: float = Field(0.3, gt=0.0, le=1.0)
     """Pixel false-positive rate, 0 to 1, up to which AUPRO is integrated.
 

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from stages.score import metrics
 from stages.score.calibration import deployed_threshold, rejected
 from stages.score.config import ScoreConfig
-from stages.score.intervals import bootstrap, percentile_interval, wilson_interval
+from stages.score.intervals import bootstrap, percentile_interval, rate_interval
 from stages.score.pixels import PixelCounts
+from stages.score.resamples import group_numbers, groups_of_class
 from stages.types import UserError
 
+FEW_GROUPS = 10
+"""With fewer groups a note says what that means for the intervals."""
 Maps = Iterable[NDArray[np.floating]]
 Masks = Iterable[NDArray[np.bool_] | None]
 
@@ -28,6 +31,7 @@ def evaluate(
     seed: int,
     maps: Maps | None = None,
     masks: Masks | None = None,
+    groups: Sequence[str] | NDArray[Any] | None = None,
 ) -> dict[str, Any]:
     """Compute all metrics of a detector, as JSON values. The docstring of `stages.score` lists the keys.
 
@@ -39,6 +43,7 @@ def evaluate(
             threshold.
         maps, masks: N anomaly maps (H', W') and N masks (H, W), read once, one at a time. If the mask is None or has no
             defective pixel, a good image is good everywhere, and a defect is left out of the pixel metrics.
+        groups: N names; related images have the same. None: the images are unrelated. Intervals resample groups.
 
     Raises:
         UserError: a score or a map contains NaN or infinity.
@@ -46,22 +51,32 @@ def evaluate(
     test = _finite(scores, "the test image at position")
     validation = _finite(validation_scores, "the validation image at position")
     truth = np.asarray(labels).astype(bool)
+    group = group_numbers(np.arange(len(truth)) if groups is None else groups)
+    groups_normal, groups_defect = groups_of_class(truth, group)
     reasons: dict[str, str] = {}
     result: dict[str, Any] = {
-        **_image_metrics(test, truth, config, seed, reasons),
-        **_deployment(test, truth, validation, config, reasons),
+        **_image_metrics(test, truth, group, config, seed, reasons),
+        **_deployment(test, truth, group, validation, config, reasons),
         **_pixel_metrics(truth, maps, masks, config, reasons),
         "n_test_normal": int((~truth).sum()),
         "n_test_defect": int(truth.sum()),
+        "n_groups_normal": groups_normal,
+        "n_groups_defect": groups_defect,
+        "groups_note": _few_groups(truth, group),
         "n_validation": len(validation),
     }
-    result["per_type"] = _per_type(test, truth, defect_types, result["threshold"], config, seed)
+    result["per_type"] = _per_type(test, truth, group, defect_types, result["threshold"], config, seed)
     exact = {key: result[key] for key in ("threshold", "f1_max_threshold")}
     return {**_rounded(result), **exact, "reasons": reasons}
 
 
 def _image_metrics(
-    scores: NDArray[np.float64], truth: NDArray[np.bool_], config: ScoreConfig, seed: int, reasons: dict[str, str]
+    scores: NDArray[np.float64],
+    truth: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    config: ScoreConfig,
+    seed: int,
+    reasons: dict[str, str],
 ) -> dict[str, Any]:
     """The metrics that need no threshold: areas with their intervals, best F1, FPR at 95 % TPR."""
     names = ["image_auroc", "image_aupr", "f1_max", "f1_max_threshold", "fpr_at_95tpr"]
@@ -80,17 +95,38 @@ def _image_metrics(
         "f1_max_threshold": float(curve.thresholds[best]),
         "fpr_at_95tpr": float(metrics.fpr_at_tpr(curve.tp, curve.fp, 0.95)),
     }
-    if reason := _too_few(truth):
+    fewest = min(groups_of_class(truth, groups))
+    if fewest < 2:  # all resamples of a single group are equal, and the interval would look exact
+        reason = "an interval needs two groups (without groups: two images) of each class"
         reasons.update(dict.fromkeys(intervals, reason))
         return result
     statistics = {"image_auroc_ci": metrics.auroc, "image_aupr_ci": metrics.average_precision}
-    samples = bootstrap(scores, truth, statistics, config.resamples, seed)
-    return result | {name: percentile_interval(values, config.confidence) for name, values in samples.items()}
+    samples = bootstrap(scores, truth, groups, statistics, config.resamples, seed)
+    return result | {name: percentile_interval(values, config.confidence, fewest) for name, values in samples.items()}
+
+
+def _few_groups(truth: NDArray[np.bool_], groups: NDArray[np.int64]) -> str | None:
+    """What few groups mean for the intervals; None if there are enough, or no groups."""
+    few = [
+        f"{int(of_class.sum())} {name} test images come from {count} group{'s' if count > 1 else ''}"
+        for name, of_class, count in zip(
+            ("good", "defective"), (~truth, truth), groups_of_class(truth, groups), strict=True
+        )
+        if count < min(FEW_GROUPS, int(of_class.sum()))
+    ]
+    if not few:
+        return None
+    return (
+        f"the {' and the '.join(few)}, so the intervals rest on few independent parts: they are wide, and may miss "
+        "the true value more often than stated. Test images of more groups make them narrower; more images of the same "
+        "groups do not"
+    )
 
 
 def _deployment(
     scores: NDArray[np.float64],
     truth: NDArray[np.bool_],
+    groups: NDArray[np.int64],
     validation: NDArray[np.float64],
     config: ScoreConfig,
     reasons: dict[str, str],
@@ -112,9 +148,9 @@ def _deployment(
             reason = str(threshold.note)
             reasons.update(dict.fromkeys(["threshold", "overkill_bound", "overkill_risk"], reason))
         elif images.any():
-            errors = int((rejected(scores[images], threshold.value) == wrong_decision).sum())
-            total = int(images.sum())
-            result |= {name: errors / total, f"{name}_ci": wilson_interval(errors, total, config.confidence)}
+            errors = rejected(scores[images], threshold.value) == wrong_decision
+            interval = rate_interval(errors, groups[images], config.confidence)
+            result |= {name: float(errors.mean()), f"{name}_ci": interval}
             continue
         reasons[name] = reasons[f"{name}_ci"] = reason
     return result
@@ -144,6 +180,7 @@ def _pixel_metrics(
 def _per_type(
     scores: NDArray[np.float64],
     truth: NDArray[np.bool_],
+    groups: NDArray[np.int64],
     defect_types: Sequence[str | None],
     threshold: float | None,
     config: ScoreConfig,
@@ -155,7 +192,7 @@ def _per_type(
     for name in sorted(set(names[truth])):
         images = ~truth | (names == name)
         reasons: dict[str, str] = {}
-        values = _image_metrics(scores[images], truth[images], config, seed, reasons)
+        values = _image_metrics(scores[images], truth[images], groups[images], config, seed, reasons)
         defects = scores[truth & (names == name)]
         escape_rate = None if threshold is None else float((~rejected(defects, threshold)).mean())
         if escape_rate is None:
@@ -175,13 +212,6 @@ def _one_class(truth: NDArray[np.bool_]) -> str | None:
     if not truth.any():
         return "no defect images in the test split"
     return "no normal images in the test split" if truth.all() else None
-
-
-def _too_few(truth: NDArray[np.bool_]) -> str | None:
-    """Why there is no interval: a class has a single image. Its resamples would all be equal, and the interval would
-    look exact. None if both classes have two images."""
-    fewest = min(int(truth.sum()), int((~truth).sum()))
-    return "an interval needs two test images of each class" if fewest < 2 else None
 
 
 def _finite(values: Sequence[float] | NDArray[np.floating], what: str) -> NDArray[np.float64]:

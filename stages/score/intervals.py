@@ -1,14 +1,19 @@
-"""Confidence intervals: stratified percentile bootstrap for metrics of a curve, Wilson's interval for rates."""
+"""Confidence intervals: percentile bootstrap of groups for metrics of a curve, Wilson's interval for rates.
+
+Related images share a group (`stages.score.resamples`); without groups each image is its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import inf, sqrt
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.score.metrics import Counts
+from stages.score.resamples import resampled_images
 
 Statistic = Callable[[Counts, Counts], NDArray[np.float64]]
 """(tp, fp), both (B, U) -> (B,)."""
@@ -17,32 +22,22 @@ _CHUNK = 2_000_000
 """Array elements computed at a time. Bounds the memory for any number of images."""
 
 
-def resample(generator: np.random.Generator, count: int, resamples: int) -> NDArray[np.int64]:
-    """Sample `count` of `count` images with replacement: (resamples, count) how often each image is sampled."""
-    sampled = generator.integers(0, count, size=(resamples, count))
-    flat = sampled + np.arange(resamples)[:, None] * count
-    return np.bincount(flat.ravel(), minlength=resamples * count).reshape(resamples, count)
-
-
 def resampled_counts(
-    scores: NDArray[np.float64], labels: NDArray[np.bool_], resamples: int, seed: int
+    scores: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    resamples: int,
+    seed: int,
 ) -> Iterator[tuple[Counts, Counts]]:
-    """Yield the cumulated counts (tp, fp), each (B, U), of stratified resamples, B at a time.
-
-    The resamples depend only on the seed and on the number of images of each class. Two detectors scored on the same
-    images in the same order get the same resamples, so that their differences are paired.
-    """
+    """Yield the cumulated counts (tp, fp), each (B, U), of the resamples of `resampled_images`, B at a time."""
     distinct, column = np.unique(-scores, return_inverse=True)
-    # One generator per class: the resamples of a class do not depend on the other class's size or on the chunk.
-    generators = {kind: np.random.default_rng([seed, int(kind)]) for kind in (True, False)}
-    for start in range(0, resamples, step := max(1, _CHUNK // len(scores))):
-        size = min(step, resamples - start)
+    for drawn in resampled_images(labels, groups, resamples, seed, _CHUNK):
         both = []
-        for kind, generator in generators.items():
+        for kind, counts in zip((True, False), drawn, strict=True):
             columns = column[labels == kind]
             order = np.argsort(columns, kind="stable")
-            counts = resample(generator, len(columns), size)[:, order]  # (B, n) by falling score
-            cumulated = np.concatenate([np.zeros((size, 1)), np.cumsum(counts, axis=1)], axis=1)
+            by_score = counts[:, order]  # (B, n) by falling score
+            cumulated = np.concatenate([np.zeros((len(counts), 1)), np.cumsum(by_score, axis=1)], axis=1)
             # (B, U): number of sampled images in the columns up to u
             both.append(cumulated[:, np.searchsorted(columns[order], np.arange(len(distinct)), side="right")])
         yield both[0], both[1]
@@ -51,28 +46,82 @@ def resampled_counts(
 def bootstrap(
     scores: NDArray[np.float64],
     labels: NDArray[np.bool_],
+    groups: NDArray[np.int64],
     statistics: Mapping[str, Statistic],
     resamples: int,
     seed: int,
 ) -> dict[str, NDArray[np.float64]]:
     """By name of a statistic: its value for each resample, (resamples,). Both classes must be present."""
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in statistics}
-    for tp, fp in resampled_counts(scores, labels, resamples, seed):
+    for tp, fp in resampled_counts(scores, labels, groups, resamples, seed):
         for name, statistic in statistics.items():
             parts[name].append(statistic(tp, fp))
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def percentile_interval(values: NDArray[np.float64], confidence: float) -> list[float]:
-    """[lo, hi] that contains the share `confidence` of the values; the rest lies on both sides evenly."""
-    tail = (1 - confidence) / 2
+def percentile_interval(values: NDArray[np.float64], confidence: float, groups: int) -> list[float]:
+    """[lo, hi] of the resampled values: the percentile interval, widened for few groups.
+
+    A resample of few groups spreads too little, and its normal quantile is too small. Hesterberg, The American
+    Statistician 69 (2015), 371-386 (expanded percentile interval), takes Student's quantile times
+    sqrt(G / (G - 1)) instead, and the percentiles that belong to it.
+
+    Args:
+        groups: G > 1, number of groups of the class that has fewer.
+    """
+    wide = _student_quantile(groups - 1, (1 + confidence) / 2) * sqrt(groups / (groups - 1))
+    tail = NormalDist().cdf(-wide)
     return [float(value) for value in np.quantile(values, [tail, 1 - tail])]
 
 
-def wilson_interval(count: int, total: int, confidence: float) -> list[float]:
-    """[lo, hi] of a rate `count / total`, total > 0 (Wilson, JASA 1927). Also valid for rates of 0 and 1."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    rate, weight = count / total, z * z / total
+def rate_interval(errors: NDArray[np.bool_], groups: NDArray[np.int64], confidence: float) -> list[float]:
+    """[lo, hi] of the share of errors among n > 0 images: Wilson's interval (JASA 1927), also valid at 0 and 1.
+
+    Where images share groups, n is divided by the design effect, and Student's quantile with G - 1 degrees of freedom
+    replaces the normal one (as Korn and Graubard do with exact limits, Survey Methodology 24 (1998), 193-201).
+
+    Args:
+        errors: (n,) whether each image is an error.
+        groups: (n,) the group of each image.
+    """
+    total, rate = len(errors), float(errors.mean())
+    z = student_or_normal(groups, confidence)
+    if z == inf:
+        return [0.0, 1.0]
+    effective = total / design_effect(errors, groups)
+    weight = z * z / effective
     centre = (rate + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * (rate * (1 - rate) / total + weight / total / 4) ** 0.5
-    return [0.0 if count == 0 else centre - half, 1.0 if count == total else centre + half]
+    half = z / (1 + weight) * (rate * (1 - rate) / effective + weight / effective / 4) ** 0.5
+    return [0.0 if rate == 0 else centre - half, 1.0 if rate == 1 else centre + half]
+
+
+def student_or_normal(groups: NDArray[np.int64], confidence: float) -> float:
+    """Half the width of an interval in standard errors: by Student with G - 1 degrees of freedom if images share
+    groups (infinite for one group), else by the normal distribution."""
+    count, upper = len(np.unique(groups)), (1 + confidence) / 2
+    if count == len(groups):
+        return NormalDist().inv_cdf(upper)
+    return _student_quantile(count - 1, upper) if count > 1 else inf
+
+
+def _student_quantile(freedom: int, probability: float) -> float:
+    from scipy.special import stdtrit  # here, because params.yaml is read with this module and SciPy loads slowly
+
+    return float(stdtrit(freedom, probability))
+
+
+def design_effect(values: NDArray[np.bool_] | NDArray[np.integer], groups: NDArray[np.int64]) -> float:
+    """By what factor the variance of a mean is larger than with independent images, at least 1.
+
+    Rao and Scott, Biometrics 48 (1992), 577-585: the variance between groups of a ratio of sums. 1 if each
+    image is its own group, or if all values are equal.
+    """
+    centred = values - values.mean()
+    sums = np.bincount(groups, weights=centred)
+    count, total = len(np.unique(groups)), len(values)
+    spread = float((centred**2).sum())
+    if count < 2 or spread == 0:
+        return 1.0
+    independent = spread * total / (total - 1)
+    clustered = float((sums**2).sum()) * count / (count - 1)
+    return max(1.0, clustered / independent)

@@ -35,7 +35,8 @@ class PixelCounts:
     bad: NDArray[np.float64]
     """(K,) defective pixels."""
     overlap: NDArray[np.float64]
-    """(K,) pixels of each defective region, divided by its area, summed over regions. Each region weighs 1."""
+    """(K,) pixels of each defective region of the masks as they are given, divided by its area, summed over regions.
+    Each region weighs 1."""
     regions: int = 0
     """Number of defective regions."""
     masks: int = 0
@@ -60,10 +61,8 @@ class PixelCounts:
         truth = resize_mask(mask, self.side)  # (S, S)
         self.good += np.bincount(bins[~truth], minlength=len(self.good))
         self.bad += np.bincount(bins[truth], minlength=len(self.bad))
-        labelled, count = ndimage.label(truth, structure=_EIGHT)
-        region = labelled[truth]
-        area = np.bincount(region)
-        self.overlap += np.bincount(bins[truth], weights=1 / area[region], minlength=len(self.overlap))
+        weights, count = region_weights(mask, self.side)
+        self.overlap += np.bincount(bins.ravel(), weights=weights.ravel(), minlength=len(self.overlap))
         self.regions += count
         self.masks += 1
 
@@ -90,6 +89,29 @@ class PixelCounts:
             fpr = np.append(fpr[:end], max_fpr)
             pro = np.append(pro[:end], pro[end - 1] + share * (pro[end] - pro[end - 1]))
         return float(np.trapezoid(pro, fpr) / max_fpr)
+
+
+def region_weights(mask: NDArray[np.bool_], side: int) -> tuple[NDArray[np.float64], int]:
+    """How much of the defective regions each pixel of a smaller square holds, and the number of regions.
+
+    Regions are the 8-connected ones of the mask as it is given. Two regions that lie a few pixels apart would be one
+    after the mask is resized, and small regions would weigh less.
+
+    Args:
+        mask: (H, W), not empty. It is enlarged first if it is smaller than the square.
+        side: S.
+
+    Returns:
+        (S, S), whose sum is the number of regions: of each region, the share of its pixels that lie there.
+    """
+    larger = [max(1, -(-side // length)) for length in mask.shape]
+    mask = mask.repeat(larger[0], axis=0).repeat(larger[1], axis=1)
+    labelled, count = ndimage.label(mask, structure=_EIGHT)
+    rows, columns = np.nonzero(mask)
+    region = labelled[rows, columns]
+    place = (rows * side // mask.shape[0]) * side + columns * side // mask.shape[1]
+    weights = np.bincount(place, weights=1 / np.bincount(region)[region], minlength=side * side)
+    return weights.astype(np.float64).reshape(side, side), int(count)
 
 
 def bins_of(values: NDArray[np.float32]) -> NDArray[np.int64]:

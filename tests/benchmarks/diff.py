@@ -1,10 +1,9 @@
-"""`burnish diff`: its time and memory on 10,000 test images, and whether its intervals cover the truth.
+"""`burnish diff`: its time and memory on 10,000 test images.
 
     python -m tests.benchmarks.diff --json FILE [--quick]
 
 Time and peak memory: the whole process, imports included, on two commits of a drawn project with seven detectors that
-all changed, 2,000 resamples. Coverage: the share of 1,000 simulations whose 95 % interval holds the true difference of
-AUROC, of two correlated detectors with normal scores (150 defects, 150 good images; AUROC 0.760 and 0.821).
+all changed, 2,000 resamples. Whether the intervals hold the true differences: `tests.benchmarks.intervals`.
 """
 
 from __future__ import annotations
@@ -17,12 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
-import numpy as np
-
-from stages.paired.paired import area_differences
 from tests.benchmarks.machine import machine
 from tests.pipeline.compare import toy
 
@@ -64,37 +59,17 @@ def measure(scratch: Path, images: int, resamples: int) -> dict[str, Any]:
     return {"images": images, "detectors": len(DETECTORS), "resamples": resamples, **figures}
 
 
-def coverage(simulations: int, resamples: int) -> dict[str, Any]:
-    """Share of simulations whose interval holds the truth."""
-    normal, size, shifts, alike = NormalDist(), 150, (1.0, 1.3), 0.7
-    truth = normal.cdf(shifts[1] / 2**0.5) - normal.cdf(shifts[0] / 2**0.5)
-    labels = np.arange(2 * size) < size
-    covered = 0
-    for number in range(simulations):
-        rng = np.random.default_rng([0, number])
-        scores = alike * rng.normal(size=2 * size) + (1 - alike**2) ** 0.5 * rng.normal(size=(2, 2 * size))
-        a, b = scores + np.array(shifts)[:, None] * labels
-        low, high = area_differences({0: (a, b)}, labels, resamples, 0.95, number)[0]["image_auroc"].interval or (0, 0)
-        covered += low <= truth <= high
-    return {"simulations": simulations, "resamples": resamples, "coverage": covered / simulations}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true", help="200 images, 100 resamples, 50 simulations")
+    parser.add_argument("--quick", action="store_true", help="200 images, 100 resamples")
     options = parser.parse_args()
-    images, resamples, simulations = (200, 100, 50) if options.quick else (10_000, 2000, 1000)
+    images, resamples = (200, 100) if options.quick else (10_000, 2000)
     with tempfile.TemporaryDirectory() as scratch:
-        rows = [measure(Path(scratch), images, resamples), coverage(simulations, resamples)]
-    summary = {
-        "seconds_10k": rows[0]["wall_s"],
-        "peak_mb": rows[0]["peak_mb"],
-        "coverage_95": rows[1]["coverage"],
-    }
-    for row in (*rows, summary):
-        print(*(f"{key} {value}" for key, value in row.items()), sep="  ")
-    content = {"name": "diff", "machine": machine(), "rows": rows, "summary": summary}
+        row = measure(Path(scratch), images, resamples)
+    print(*(f"{key} {value}" for key, value in row.items()), sep="  ")
+    summary = {"seconds_10k": row["wall_s"], "peak_mb": row["peak_mb"]}
+    content = {"name": "diff", "machine": machine(), "rows": [row], "summary": summary}
     options.json.write_text(json.dumps(content, indent=2) + "\n")
 
 

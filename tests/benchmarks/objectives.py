@@ -162,7 +162,9 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             line[f"{kind}_range"] = [round(min(values), 4), round(max(values), 4)]
             mean = np.mean([a[f"{kind}_auroc"] - b[f"{kind}_auroc"] for a, b in zip(own, other, strict=True)])
             line[f"{kind}_to_random"] = round(float(mean), 4)
-            line[f"{kind}_interval"] = [round(end, 4) for end in percentile_interval(gaps, CONFIDENCE)]
+            line[f"{kind}_interval"] = [
+                round(end, 4) for end in percentile_interval(gaps, CONFIDENCE, min(map(fewest, own)))
+            ]
         lines.append(line)
     return lines
 
@@ -170,7 +172,14 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def resampled(row: dict[str, Any], kind: str) -> NDArray[np.float64]:
     """(RESAMPLES,) AUROC; the same images for every objective of a fold."""
     scores, labels = np.array(row[f"{kind}_scores"]), np.array(row["labels"], bool)
-    return bootstrap(scores, labels, {"auroc": metrics.auroc}, RESAMPLES, row["fold"])["auroc"]
+    images = np.arange(len(labels))
+    return bootstrap(scores, labels, images, {"auroc": metrics.auroc}, RESAMPLES, row["fold"])["auroc"]
+
+
+def fewest(row: dict[str, Any]) -> int:
+    """Test images of the class that has fewer."""
+    defects = sum(row["labels"])
+    return min(defects, len(row["labels"]) - defects)
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

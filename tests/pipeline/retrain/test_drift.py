@@ -31,9 +31,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = f"images/{category}/{number}.png"
             picture(folder / paths.RAW / path, level if new else 100.0, number + 1000 * (category == "dark"))
             sha = f"{'new' if new else 'old'}-{category}-{number}"
-            rows.append({"path": path, "source_sha256": sha, "category": category, "split": "train", "label": 0})
+            row = {"path": path, "source_sha256": sha, "category": category, "split": "train", "label": 0}
+            rows.append({**row, "group": path})
     rows.append(
-        {"path": "images/same/0.png", "source_sha256": "new-defect", "category": "same", "split": "test", "label": 1}
+        {
+            "path": "images/same/0.png",
+            "source_sha256": "new-defect",
+            "category": "same",
+            "split": "test",
+            "label": 1,
+            "group": "",
+        }
     )
     pd.DataFrame(rows).to_parquet(folder / paths.MANIFEST)
     return folder

@@ -11,13 +11,15 @@ from stages.paired import paired
 from stages.score import metrics
 from stages.score.intervals import bootstrap, percentile_interval
 
+OWN = np.arange(1000)
+"""Each image is its own group."""
 STATISTICS = {"image_auroc": metrics.auroc, "image_aupr": metrics.average_precision}
 
 
 def test_areas_by_hand() -> None:
     labels = np.array([True, True, False, False])
     a, b = np.array([3.0, 1.0, 2.0, 0.0]), np.array([3.0, 2.0, 2.0, 0.0])
-    differences = paired.area_differences({"x": (a, b)}, labels, 10, 0.9, 0)["x"]
+    differences = paired.area_differences({"x": (a, b)}, labels, OWN[:4], 10, 0.9, 0)["x"]
     # A: 3 of 4 pairs right; B: 3 right and one tie. AP of A: (1 + 2/3) / 2; of B: the tied good image enters with it
     assert (differences["image_auroc"].a, differences["image_auroc"].b) == (0.75, 0.875)
     assert (differences["image_aupr"].a, differences["image_aupr"].b) == pytest.approx(
@@ -34,10 +36,10 @@ def test_equals_the_plain_bootstrap(bad: int, good: int, distinct: int, seed: in
     a, b = rng.integers(0, distinct, (2, bad + good)) / 3  # few values: many ties
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paired, "_CHUNK", chunk)
-        differences = paired.area_differences({0: (a, b), 1: (b, a)}, labels, 30, 0.8, seed)
-    plain = [bootstrap(scores, labels, STATISTICS, 30, seed) for scores in (a, b)]
+        differences = paired.area_differences({0: (a, b), 1: (b, a)}, labels, OWN[: bad + good], 30, 0.8, seed)
+    plain = [bootstrap(scores, labels, OWN[: bad + good], STATISTICS, 30, seed) for scores in (a, b)]
     for metric in STATISTICS:
-        expected = percentile_interval(plain[1][metric] - plain[0][metric], 0.8)
+        expected = percentile_interval(plain[1][metric] - plain[0][metric], 0.8, min(bad, good))
         assert differences[0][metric].interval == pytest.approx(expected, abs=1e-12)
         low, high = differences[0][metric].interval or (0, 0)
         assert differences[1][metric].interval == pytest.approx(
@@ -50,7 +52,7 @@ def test_equals_the_plain_bootstrap(bad: int, good: int, distinct: int, seed: in
 
 def test_one_image_of_a_class_has_no_interval() -> None:
     differences = paired.area_differences(
-        {0: (np.arange(3.0), np.arange(3.0))}, np.array([True, False, False]), 10, 0.9, 0
+        {0: (np.arange(3.0), np.arange(3.0))}, np.array([True, False, False]), OWN[:3], 10, 0.9, 0
     )
     assert differences[0]["image_auroc"].interval is None
     assert differences[0]["image_auroc"].a == 0.0
@@ -62,7 +64,7 @@ def test_pairing_narrows_the_interval() -> None:
     common = rng.normal(size=200) + labels
     a, b = common + 0.1 * rng.normal(size=(2, 200))
     other = rng.normal(size=200) + labels
-    differences = paired.area_differences({"similar": (a, b), "different": (a, other)}, labels, 300, 0.95, 0)
+    differences = paired.area_differences({"similar": (a, b), "different": (a, other)}, labels, OWN[:200], 300, 0.95, 0)
     similar, different = (differences[key]["image_auroc"].interval or (0, 0) for key in ("similar", "different"))
     assert similar[1] - similar[0] < 0.4 * (different[1] - different[0])
 
@@ -78,7 +80,9 @@ def test_coverage() -> None:
         common = alike * rng.normal(size=(100, 1, 2 * size))
         scores = common + (1 - alike**2) ** 0.5 * rng.normal(size=(100, 2, 2 * size))
         scores += np.array([shift_a, shift_b])[:, None] * labels
-        differences = paired.area_differences(dict(enumerate(map(tuple, scores))), labels, 400, 0.95, block)
+        differences = paired.area_differences(
+            dict(enumerate(map(tuple, scores))), labels, OWN[: 2 * size], 400, 0.95, block
+        )
         ends = [pair["image_auroc"].interval or (0, 0) for pair in differences.values()]
         covered += sum(low <= truth <= high for low, high in ends)
     assert 930 <= covered <= 970
@@ -87,7 +91,7 @@ def test_coverage() -> None:
 def test_rates_by_hand() -> None:
     wrong_a, wrong_b = np.zeros(98, bool), np.zeros(98, bool)
     wrong_a[:10] = wrong_b[4:16] = True  # 4 only A, 6 only B, 6 both
-    difference = paired.rate_difference(wrong_a, wrong_b, 0.95)
+    difference = paired.rate_difference(wrong_a, wrong_b, OWN[:98], 0.95)
     assert (difference.a, difference.b) == (10 / 98, 12 / 98)
     half = 1.959964 * (11 - 4 / 100) ** 0.5 / 100
     assert difference.interval == pytest.approx((0.02 - half, 0.02 + half), abs=1e-6)
@@ -95,9 +99,9 @@ def test_rates_by_hand() -> None:
 
 def test_few_flips_show_nothing() -> None:
     wrong = np.arange(100) < 4  # an exact test of 4 against 0: p = 0.125
-    difference = paired.rate_difference(np.zeros(100, bool), wrong, 0.95)
+    difference = paired.rate_difference(np.zeros(100, bool), wrong, OWN[:100], 0.95)
     assert difference.interval is not None and difference.interval[0] < 0 < difference.interval[1]
-    more = paired.rate_difference(np.zeros(100, bool), np.arange(100) < 8, 0.95)
+    more = paired.rate_difference(np.zeros(100, bool), np.arange(100) < 8, OWN[:100], 0.95)
     assert more.interval is not None and more.interval[0] > 0
 
 
@@ -105,7 +109,7 @@ def test_few_flips_show_nothing() -> None:
 def test_rate_intervals_are_sane(size: int, seed: int, confidence: float) -> None:
     wrong_a, wrong_b = np.random.default_rng(seed).random((2, size)) < 0.4
     difference, reverse = (
-        paired.rate_difference(*both, confidence) for both in ((wrong_a, wrong_b), (wrong_b, wrong_a))
+        paired.rate_difference(*both, OWN[:size], confidence) for both in ((wrong_a, wrong_b), (wrong_b, wrong_a))
     )
     assert difference.interval is not None and reverse.interval is not None
     assert -1 <= difference.interval[0] < difference.interval[1] <= 1

@@ -33,24 +33,33 @@ def test_equals_a_plain_loop_over_the_same_resamples(seed: int, bad: int, good: 
     generator = np.random.default_rng(seed)
     scores = generator.integers(0, levels, bad + good).astype(float)
     labels = generator.permutation(np.arange(bad + good) < bad)
-    samples = intervals.bootstrap(scores, labels, STATISTICS, 15, seed)
+    samples = intervals.bootstrap(scores, labels, np.arange(len(labels)), STATISTICS, 15, seed)
     assert np.allclose(np.column_stack([samples["auroc"], samples["aupr"]]), plain_loop(scores, labels, 15, seed))
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(3)
     scores, labels = generator.normal(size=31), np.arange(31) % 3 == 0
-    whole = intervals.bootstrap(scores, labels, STATISTICS, 50, 7)
+    whole = intervals.bootstrap(scores, labels, np.arange(len(labels)), STATISTICS, 50, 7)
     monkeypatch.setattr(intervals, "_CHUNK", 31 * 7)
-    assert intervals.bootstrap(scores, labels, STATISTICS, 50, 7)["auroc"].tolist() == whole["auroc"].tolist()
+    assert (
+        intervals.bootstrap(scores, labels, np.arange(len(labels)), STATISTICS, 50, 7)["auroc"].tolist()
+        == whole["auroc"].tolist()
+    )
 
 
 def test_resamples_are_paired_and_depend_on_the_seed() -> None:
     generator = np.random.default_rng(0)
     labels, scores = np.arange(60) < 30, generator.normal(size=60)
-    plain, moved = (intervals.bootstrap(s, labels, STATISTICS, 40, 1)["auroc"] for s in (scores, np.exp(scores)))
+    plain, moved = (
+        intervals.bootstrap(s, labels, np.arange(len(labels)), STATISTICS, 40, 1)["auroc"]
+        for s in (scores, np.exp(scores))
+    )
     assert plain.tolist() == moved.tolist()
-    assert plain.tolist() != intervals.bootstrap(scores, labels, STATISTICS, 40, 2)["auroc"].tolist()
+    assert (
+        plain.tolist()
+        != intervals.bootstrap(scores, labels, np.arange(len(labels)), STATISTICS, 40, 2)["auroc"].tolist()
+    )
 
 
 def test_the_interval_is_about_as_wide_as_theory_says() -> None:
@@ -58,7 +67,7 @@ def test_the_interval_is_about_as_wide_as_theory_says() -> None:
     labels = np.arange(400) < 200
     scores = generator.normal(size=400) + 1.2 * labels
     low, high = intervals.percentile_interval(
-        intervals.bootstrap(scores, labels, STATISTICS, 2000, 0)["auroc"], confidence=0.95
+        intervals.bootstrap(scores, labels, np.arange(len(labels)), STATISTICS, 2000, 0)["auroc"], 0.95, 200
     )
     # Hanley & McNeil (Radiology 1982), eq. 2
     area = reference.auroc(scores, labels)
@@ -68,10 +77,14 @@ def test_the_interval_is_about_as_wide_as_theory_says() -> None:
     assert (high - low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.12)
 
 
+def rate(errors: int, total: int, confidence: float) -> list[float]:
+    return intervals.rate_interval(np.arange(total) < errors, np.arange(total), confidence)
+
+
 def test_wilson_values() -> None:
     # textbook: 10 of 20 at 95 % -> 0.2993 .. 0.7007; 0 of 10 -> 0 .. 0.2775
-    assert intervals.wilson_interval(10, 20, 0.95) == pytest.approx([0.29930, 0.70070], abs=1e-5)
-    assert intervals.wilson_interval(0, 10, 0.95) == pytest.approx([0, 0.27753], abs=1e-5)
-    assert intervals.wilson_interval(10, 10, 0.95) == pytest.approx([1 - 0.27753, 1], abs=1e-5)
-    narrow, wide = (intervals.wilson_interval(3, 10, c) for c in (0.5, 0.99))
+    assert rate(10, 20, 0.95) == pytest.approx([0.29930, 0.70070], abs=1e-5)
+    assert rate(0, 10, 0.95) == pytest.approx([0, 0.27753], abs=1e-5)
+    assert rate(10, 10, 0.95) == pytest.approx([1 - 0.27753, 1], abs=1e-5)
+    narrow, wide = (rate(3, 10, c) for c in (0.5, 0.99))
     assert wide[0] < narrow[0] < 0.3 < narrow[1] < wide[1]

@@ -62,6 +62,37 @@ def test_regions_are_8_connected() -> None:
     assert counted([np.zeros((8, 8), np.float32)], [mask]).regions == 1
 
 
+def test_regions_are_those_of_the_mask_before_it_is_resized() -> None:
+    """Two regions 2 px apart at 64 px share a row of cells at 8 px. One is found, the other is not."""
+    mask = np.zeros((64, 64), bool)
+    mask[8:24, 3:11] = True
+    mask[8:24, 13:21] = True
+    anomaly_map = np.zeros((8, 8), np.float32)
+    anomaly_map[1:3, 0] = 2  # 5 of the 8 columns of the left region, none of the right
+    counts = pixels.PixelCounts.empty(8)
+    counts.add(anomaly_map, mask)
+    assert counts.regions == 2
+    weights, _ = pixels.region_weights(mask, 8)
+    assert weights.sum() == pytest.approx(2)
+    assert counts.overlap[pixels.bins_of(np.array([2.0], np.float32))[0]] == pytest.approx(5 / 8)
+
+
+@given(st.integers(0, 999), st.integers(3, 20), st.integers(3, 20), st.integers(1, 12))
+def test_region_weights_against_loops(seed: int, height: int, width: int, side: int) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < 0.3
+    mask[0, 0] = True
+    weights, count = pixels.region_weights(mask, side)
+    up, left = max(1, -(-side // height)), max(1, -(-side // width))
+    large = np.kron(mask, np.ones((up, left))).astype(bool)
+    expected = np.zeros((side, side))
+    regions = reference.regions(large)
+    for region in regions:
+        for row, column in region:
+            expected[row * side // large.shape[0], column * side // large.shape[1]] += 1 / len(region)
+    assert count == len(regions)
+    assert np.allclose(weights, expected)
+
+
 def test_constant_map_is_chance() -> None:
     counts = counted([np.ones((8, 8), np.float32)], [np.eye(8, dtype=bool)])
     assert counts.auroc() == pytest.approx(0.5)
