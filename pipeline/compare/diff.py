@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.compare.changes import Change, DataChanges, changed_data, changed_params
 from pipeline.compare.compare_metrics import compare_metrics
 from pipeline.compare.comparison import MetricComparison
 from pipeline.compare.flips import Flip, find_flips, worst_first
-from pipeline.compare.matching import match_images
+from pipeline.compare.matching import MatchedImages, match_images
 from pipeline.compare.paired_metrics import ComparisonSettings
 from pipeline.compare.sides import Key, Side
 from pipeline.project.paths import METRICS
 from stages.detectors.registry import BASELINES
 from stages.fusion.members import FUSION
+from stages.score.resamples import few_groups_note, groups_of_class
 from stages.types import UserError
 
 SCHEMA = 1
@@ -41,6 +44,10 @@ class Diff:
     """Category -> the detector that decides, as in `burnish predict`: the fusion, else the first detector."""
     images: Mapping[str, int]
     """Category -> number of compared test images (of the detector with most)."""
+    groups: Mapping[str, tuple[int, int]]
+    """Category -> groups of good and of defective compared images, where images share groups (of that detector)."""
+    few_groups: Mapping[str, str]
+    """Category -> what few groups mean for its intervals."""
     differing: Mapping[str, str]
     """Category -> how its test sets differ; with `common`, what is left out."""
     confidence: float
@@ -73,6 +80,10 @@ def compare_sides(
     settings = ComparisonSettings(resamples=resamples, confidence=confidence, seed=seed, common=common)
     rows = tuple(compare_metrics(a, b, keys, images, settings))
     flips = (flip for key, matched in images.items() for flip in find_flips(key, matched))
+    largest: dict[str, MatchedImages] = {}
+    for key, matched in images.items():
+        if key.category not in largest or len(matched.a) > len(largest[key.category].a):
+            largest[key.category] = matched
     return Diff(
         a=_describe_side(a, None if common else {row.label: row.a for row in rows if row.interval}),
         b=_describe_side(b, None if common else {row.label: row.b for row in rows if row.interval}),
@@ -82,8 +93,18 @@ def compare_sides(
         flips=tuple(sorted(flips, key=worst_first)),
         headline=_headline(keys, b),
         images={
-            category: max((len(matched.a) for key, matched in images.items() if key.category == category), default=0)
+            category: len(largest[category].a) if category in largest else 0
             for category in dict.fromkeys(key.category for key in keys)
+        },
+        groups={
+            category: groups_of_class(matched.labels, matched.groups)
+            for category, matched in largest.items()
+            if len(np.unique(matched.groups)) < len(matched.a)
+        },
+        few_groups={
+            category: note
+            for category, matched in largest.items()
+            if (note := few_groups_note(matched.labels, matched.groups))
         },
         differing={key.category: matched.reason for key, matched in images.items() if matched.reason is not None},
         confidence=confidence,

@@ -117,6 +117,13 @@ def describe_sides(diff: Diff) -> list[str]:
         lines += [f"{letter} has no {part}: {why}" for part, why in side["problems"].items()]
     if any("predictions" in side["problems"] for side in (diff.a, diff.b)):
         lines.append("without predictions, the values in metrics.json are compared, without intervals")
+    for category, (good, defective) in diff.groups.items():
+        note = diff.few_groups.get(category)
+        lines.append(
+            f"{category}: {note}"
+            if note
+            else f"{category}: intervals by groups of related images: {good} of good images, {defective} of defects"
+        )
     if diff.common:
         for category, count in diff.images.items():
             left_out = diff.differing.get(category, "the test sets are the same")

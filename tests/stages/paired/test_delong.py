@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from stages.paired.delong import delong
 from tests.reference import delong as reference
@@ -76,3 +77,52 @@ def test_nothing_is_claimed_without_variance() -> None:
     assert delong(right, -right, labels).p is None
     alone = delong(right[1:], right[1:], labels[1:])
     assert (alone.a, alone.variance, alone.p) == (1.0, None, None)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.integers(2, 30))
+def test_related_images_against_loops(seed: int, groups: int, distinct: int) -> None:
+    """Obuchowski (1997): components less the area, summed over each group of defects and good images."""
+    rng = np.random.default_rng(seed)
+    group = np.concatenate([np.arange(groups), rng.integers(0, groups, 3 * groups)])
+    labels = np.concatenate([np.arange(groups) % 2 == 0, rng.random(3 * groups) < 0.5])
+    labels[:4] = [True, False, True, False][: len(labels[:4])]
+    a, b = rng.integers(0, distinct, (2, len(group))) / 7
+    found = delong(a, b, labels, group)
+    if min(len(set(group[labels])), len(set(group[~labels]))) < 2:
+        assert found.variance is None
+        return
+
+    def parts(scores: np.ndarray) -> dict[int, float]:
+        """Of each image: the share of the other class that it is ranked right against, less the area."""
+        bad, good = np.flatnonzero(labels), np.flatnonzero(~labels)
+        right = {(i, j): reference.kernel(scores[i], scores[j]) for i in bad for j in good}
+        area = np.mean(list(right.values()))
+        of_bad = {i: np.mean([right[i, j] for j in good]) - area for i in bad}
+        return of_bad | {j: np.mean([right[i, j] for i in bad]) - area for j in good}
+
+    first, second = parts(a), parts(b)
+    sums = np.zeros((2, groups))
+    for image, number in enumerate(group):
+        row = 0 if labels[image] else 1
+        sums[row, number] += (second[image] - first[image]) / (labels == labels[image]).sum()
+    count = len(set(group))
+    present = [len(set(group[labels])), len(set(group[~labels]))]
+    variance = sum(n / (n - 1) * (row**2).sum() for n, row in zip(present, sums, strict=True))
+    variance += 2 * count / (count - 1) * (sums[0] * sums[1]).sum()
+    assert found.variance == pytest.approx(max(0.0, variance), abs=1e-12)
+
+
+def test_few_groups_raise_p() -> None:
+    """The same z is less surprising with three groups of good images: Student's distribution, 2 degrees of freedom."""
+    rng = np.random.default_rng(1)
+    labels, group = np.arange(60) < 30, np.concatenate([np.arange(30), np.repeat([30, 31, 32], 10)])
+    scores = rng.normal(size=(2, 60)) + labels
+    found = delong(*scores, labels, group)
+    assert found.z is not None and found.p == pytest.approx(2 * stats.t(2).sf(abs(found.z)))
+
+
+def test_each_image_its_own_group_is_delong() -> None:
+    rng = np.random.default_rng(2)
+    labels, scores = np.arange(30) < 12, rng.normal(size=(2, 30))
+    plain, own = delong(*scores, labels), delong(*scores, labels, rng.permutation(30))
+    assert (own.variance, own.p) == pytest.approx((plain.variance, plain.p))

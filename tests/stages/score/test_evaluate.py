@@ -36,7 +36,7 @@ def with_masks(defect_mask: bool = True, last: Any = None, **changes: Any) -> di
 
 
 def nulls(value: dict[str, Any]) -> set[str]:
-    return {key for key, inner in value.items() if inner is None and key != "threshold_note"}
+    return {key for key, inner in value.items() if inner is None and not key.endswith("_note")}
 
 
 def test_values_by_hand() -> None:
@@ -160,3 +160,26 @@ def test_the_interval_narrows_with_more_images() -> None:
         values = run(scores=scores, labels=[0] * count + [1] * count, defect_types=[""] * 2 * count)
         widths.append(values["image_auroc_ci"][1] - values["image_auroc_ci"][0])
     assert widths[1] < widths[0] / 3
+
+
+def test_related_images_widen_all_intervals_and_few_groups_are_named() -> None:
+    rng = np.random.default_rng(0)
+    of = np.repeat(np.arange(12), 10)
+    labels = of % 2
+    scores = rng.normal(size=12)[of] + 0.3 * rng.normal(size=120) + labels
+    changes: dict[str, Any] = {"scores": scores, "labels": labels, "defect_types": [None] * 120}
+    plain = run(**changes)
+    related = run(**changes, groups=[f"module{number}" for number in of])
+    for name in ("image_auroc", "image_aupr", "escape_rate", "overkill_rate"):
+        assert related[name] == plain[name]
+        widths = [values[f"{name}_ci"][1] - values[f"{name}_ci"][0] for values in (plain, related)]
+        assert widths[1] > 1.3 * widths[0], name
+    assert (related["n_groups_normal"], related["n_groups_defect"]) == (6, 6)
+    assert (plain["n_groups_normal"], plain["groups_note"]) == (60, None)
+    assert "60 good test images come from 6 groups and the 60 defective" in related["groups_note"]
+    per_type = related["per_type"]["unnamed"]
+    assert per_type["image_auroc_ci"] == related["image_auroc_ci"]
+    many = run(**changes, groups=np.repeat(np.arange(60), 2))
+    assert many["groups_note"] is None
+    alone = run(**changes, groups=labels)
+    assert alone["image_auroc_ci"] is None and "two groups" in alone["reasons"]["image_auroc_ci"]

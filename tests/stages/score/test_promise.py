@@ -16,10 +16,10 @@ from stages.types import Samples
 SIDE, CHANNELS = 32, 4
 TRAINING, VALIDATION, NEW = 24, 19, 40
 SMALL: dict[str, dict[str, Any]] = {
-    "pca": {"image_side": 16},
+    "pca": {"image_side": SIDE},
     "gabor": {"image_side": SIDE, "grid": 4, "scales": 1},
-    "padim": {"image_side": 64, "surroundings": 0},
-    "knn": {"features": "raw", "memory_size": 200},
+    "padim": {"image_side": 64, "surroundings": 0, "compare_features": False},
+    "knn": {"features": "raw", "memory_size": 200, "compare_features": False},
 }
 
 
@@ -39,11 +39,11 @@ def draw(rng: np.random.Generator, count: int) -> Samples:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_line_rejects_the_promised_share_on_average(name: str) -> None:
-    """19 validation images promise 1 / 20. Of 120 lines with 40 new images each, the mean has a standard error of about
-    0.005. A threshold from images that the model had seen would reject far more."""
+    """19 validation images promise 1 / 20. Of 60 lines with 40 new images each, the mean has a standard error of about
+    0.008. A threshold from images that the model had seen would reject far more."""
     method, config = detector(name), CONFIGS[name](**{**SMALL[name], "fit_on": "train"})
     overkill, optimistic = [], []
-    for line in range(120):
+    for line in range(60):
         images = draw(np.random.default_rng([line, 7]), TRAINING + VALIDATION + NEW)
         parts = np.split(np.arange(len(images)), [TRAINING, TRAINING + VALIDATION])
         train, validation, new = map(images.take, parts)
@@ -56,5 +56,5 @@ def test_a_line_rejects_the_promised_share_on_average(name: str) -> None:
             threshold = deployed_threshold(of, 0.05)
             assert threshold.value is not None
             result.append(float((scores > threshold.value).mean()))
-    assert 0.035 < np.mean(overkill) < 0.065
+    assert 0.03 < np.mean(overkill) < 0.07
     assert np.mean(optimistic) > 0.08
