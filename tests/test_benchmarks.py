@@ -41,12 +41,22 @@ SUMMARY = {
 }
 
 
+ONE_RUN = ("run", "folds")
+"""Benchmarks of the whole pipeline: the first runs it, the others find it finished."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", SUMMARY)
-def test_quick(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_quick(name: str, tmp_path: Path, environment: dict[str, str], finished: Path) -> None:
     file = tmp_path / "out.json"
+    keep = ["--keep", str(finished / "project")] if name in ONE_RUN else []
     result = subprocess.run(
-        [sys.executable, "-m", f"tests.benchmarks.{name}", "--json", str(file), "--quick"],
+        [sys.executable, "-m", f"tests.benchmarks.{name}", "--json", str(file), "--quick", *keep],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -23,14 +23,16 @@ def denoising_table(results: Values) -> Table:
         lines.append(Line(["squared distance to step 1, relative to its variance", *cells]))
     for category, values in results["nearest_neighbour"].items():
         if values is None:
-            notes.append(f"{category}: no AUROC of nearest neighbours, because a class has fewer than two groups.")
+            notes.append(f"{category}: no AUROC of nearest neighbours, because one class has no test images.")
             continue
         raw, less_artifact, clean = (format_number(values[kind]["value"]) for kind in ("raw", "mean_artifact", "clean"))
         lines.append(Line([f"{category}: AUROC of nearest neighbours", raw, less_artifact, DASH, clean]))
         difference = values["difference"]
+        ends = difference["ci"]
+        interval = "" if ends is None else f" [{ends[0]:+.3f} to {ends[1]:+.3f}]"
         notes.append(
             f"{category}: AUROC of nearest neighbours with denoised features minus AUROC with raw features: "
-            f"{difference['value']:+.3f} [{difference['ci'][0]:+.3f} to {difference['ci'][1]:+.3f}], paired."
+            f"{difference['value']:+.3f}{interval}, paired."
         )
     return Table(["", "raw tokens", "minus the mean artifact", "step 1", "after the denoiser"], lines, notes=notes)
 

@@ -76,7 +76,8 @@ def _label(kind: str) -> str:
 
 
 def _with_interval(result: Mapping[str, Any]) -> str:
-    return f"{result['value']:.3f} [{result['ci'][0]:.3f}, {result['ci'][1]:.3f}]"
+    ends = result["ci"]
+    return f"{result['value']:.3f}" + ("" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
 
 
 def _number(value: float | None) -> str:

@@ -15,6 +15,7 @@ from pipeline.show import galleries
 from pipeline.stage_io.rows import ImageFiles, read_manifest, rows_of
 from pipeline.stage_io.saving import output, write_json
 from stages.array_store import StoredRows
+from stages.audit.same_picture import SIDE
 from stages.audit.suspects import Suspicion, suspicion
 from stages.audit.twins import Looks, looks, twins
 from stages.types import Subset
@@ -57,6 +58,7 @@ def _pairs(params: Params, manifest: pd.DataFrame, category: str) -> pd.DataFram
     appearance: Looks = looks(
         manifest["phash"].to_numpy()[rows].tolist(),
         Subset(StoredRows(paths.FEATURES / "tokens.zarr"), rows),
+        ImageFiles.from_manifest(manifest, rows, SIDE),
         params.audit,
     )
     index_of_row = {row: i for i, row in enumerate(rows.tolist())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
@@ -19,6 +20,7 @@ from stages.download.archive import locate
 from stages.download.found import Rejected
 from stages.download.index import StatIndex
 from stages.download.manifest import ImageRecord, collect
+from stages.types import UserError
 
 DOWNLOADS = paths.CACHE / "downloads"
 """Unpacked archives, and the rendered images of source `synthetic`."""
@@ -41,6 +43,8 @@ def download(params: Params) -> None:
         try:
             with bar:
                 records, rejected = collect(params.data, folder, count_up, root=root, index=index, threads=cores())
+        except UserError as fault:
+            raise UserError(f"{fault}{_in_an_experiment(params)}") from fault
         finally:
             index.close()
         columns = [field.name for field in fields(ImageRecord)]
@@ -52,6 +56,16 @@ def download(params: Params) -> None:
             folder / paths.REJECTED.name, index=False
         )
     _summary(manifest, len(rejected))
+
+
+def _in_an_experiment(params: Params) -> str:
+    """What to know where DVC runs an experiment outside the workspace; empty elsewhere."""
+    if not Path.cwd().as_posix().rpartition("/")[0].endswith("/.dvc/tmp/exps/standalone"):
+        return ""
+    return (
+        ". DVC runs this experiment in a folder that has only what git or DVC tracks. Track the images (`dvc add`, not "
+        f"for data/own), or name each folder of {params.data.folder} behind -C: pipeline/README.md, Experiments"
+    )
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def _nearest(
     params: Params, manifest: pd.DataFrame, category: str, artifact: NDArray[np.float32]
 ) -> dict[str, Any] | None:
     """Image AUROC of nearest-neighbour scores on each kind of features, and the paired difference clean - raw. None
-    without two groups of each label among the test images, because there are no intervals."""
+    without both labels among the test images; no intervals if a label has images of one group only."""
     from stages.probe.neighbours import nearest_scores, sample_memory
     from stages.torch_setup import device_named
 
@@ -135,7 +135,7 @@ def _nearest(
     labels = manifest["label"].to_numpy()[test].astype(bool)
     groups = group_numbers(manifest["group"].to_numpy()[test].tolist())
     fewest = min(groups_of_class(labels, groups))
-    if fewest < 2 or not len(train):
+    if fewest < 1 or not len(train):
         return None
     result, resampled = {}, {}
     raw, clean = (StoredRows(path / "tokens.zarr") for path in (paths.FEATURES, paths.CLEAN))
@@ -151,7 +151,9 @@ def _nearest(
     return {
         name: {
             "value": round(value, 6),
-            "ci": [round(end, 6) for end in percentile_interval(values, params.score.confidence, fewest)],
+            "ci": [round(end, 6) for end in percentile_interval(values, params.score.confidence, fewest)]
+            if fewest > 1
+            else None,
         }
         for name, (value, values) in result.items()
     }

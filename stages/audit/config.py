@@ -13,9 +13,14 @@ class AuditConfig(Config):
     """Which images are near-duplicates across splits, and which good images are suspects."""
 
     hash_bits: Annotated[int, Field(ge=0, le=256)] = 24
-    """Near-duplicates have perceptual hashes that differ in at most this many of 256 bits.
+    """Copies of a picture have perceptual hashes that differ in at most this many of 256 bits.
 
-    Unrelated images of one kind of part differ in about a hundred bits."""
+    Unrelated images of one kind of part differ in about a hundred bits, but other parts in the same pose in as few. So
+    such a pair is held against each other by `same_picture`."""
+    same_picture: Annotated[float, Field(ge=-1, le=1)] = 0.5
+    """Smallest correlation of fine detail (grain, scratches), -1 to 1, of two copies.
+
+    Images whose features are as alike as `similarity` asks need no such correlation."""
     similarity: Annotated[float, Field(gt=0, le=100)] = 6.0
     """Smallest feature similarity of near-duplicates, in standard deviations above chance.
 

@@ -1,8 +1,8 @@
 """Near-duplicates across splits: pairs of almost identical images, one on each side of the split.
 
-Two images are near-duplicates by either of two criteria: their perceptual hashes differ in a few bits (the same
-picture, encoded or exposed differently), or their features are far more similar than by chance (the same part, moved or
-lit differently).
+Two images are near-duplicates by either of two criteria: their perceptual hashes differ in a few bits and what is fine
+in them agrees (the same picture, encoded or exposed differently), or their features are far more similar than by chance
+(the same part, moved or lit differently).
 
 Features are tokens averaged over 2 x 2 parts of the image, projected to principal directions of variance one, and
 scaled to length one. The cosine of two unrelated images then has mean 0 and standard deviation 1 / sqrt(K) whatever the
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.audit.config import AuditConfig
 from stages.audit.pooling import pool_tokens
+from stages.audit.same_picture import detail, likeness, normalised
 from stages.types import Rows, batches
 
 PARTS = 2
@@ -30,6 +32,13 @@ FEWEST_DIRECTIONS = 16
 """With fewer directions a cosine far from 0 is common among unrelated images, and only hashes are compared."""
 _ROWS = 512
 """Images compared with all others at a time."""
+CHECKED = 8
+"""Of the images whose hash is similar to that of an image, so many are held against it: those with the most similar
+hashes. More would cost a second an image where all images have similar hashes."""
+_KEPT = 512
+"""Details kept in memory, of 256 kB each."""
+_COMMON = 32
+"""Images whose mean detail is what a category has in common."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,8 @@ class Looks:
     """(N, bits) the bits of the perceptual hash as -1 or 1."""
     directions: NDArray[np.float32] | None
     """(N, K) features of length 1; None if there are too few images for them."""
+    images: Rows
+    """(N, S, S, 3) uint8, RGB, at the side of `stages.audit.same_picture`."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +73,19 @@ class Twins:
         return self.partner >= 0
 
 
-def looks(hashes: Sequence[str], tokens: Rows, config: AuditConfig) -> Looks:
+def looks(hashes: Sequence[str], tokens: Rows, images: Rows, config: AuditConfig) -> Looks:
     """Compute hashes and features of N images.
 
     Args:
         hashes: N perceptual hashes, hex digits of equal length.
         tokens: (N, h, w, C).
+        images: (N, S, S, 3) uint8, RGB; only those of similar hash are read.
     """
     signs = np.stack([_signs(text) for text in hashes])
     count = min(config.directions, len(tokens) // 4)
     if count < FEWEST_DIRECTIONS:
-        return Looks(signs, None)
-    return Looks(signs, _directions(pool_tokens(tokens, PARTS).reshape(len(tokens), -1), count))
+        return Looks(signs, None, images)
+    return Looks(signs, _directions(pool_tokens(tokens, PARTS).reshape(len(tokens), -1), count), images)
 
 
 def _signs(text: str) -> NDArray[np.float32]:
@@ -101,11 +113,14 @@ def twins(looks: Looks, rows: NDArray[np.int64], candidates: NDArray[np.int64], 
     m = len(rows)
     partner, count, bits = np.full(m, -1), np.zeros(m, np.int64), np.zeros(m, np.int64)
     similarity = np.full(m, np.nan)
+    details = _Details(looks.images)
     for part in batches(m if len(candidates) else 0, _ROWS):
         different, similar = _compare(looks, rows[part], candidates)
-        near = different <= config.hash_bits
-        if similar is not None:
-            near |= similar >= config.similarity
+        near = np.zeros(different.shape, bool) if similar is None else similar >= config.similarity
+        for i in np.flatnonzero(((different <= config.hash_bits) & ~near).any(1)):
+            alike = np.flatnonzero((different[i] <= config.hash_bits) & ~near[i])
+            for j in alike[np.argsort(different[i, alike], kind="stable")][:CHECKED]:
+                near[i, j] = likeness(details[rows[part][i]], details[candidates[j]]) >= config.same_picture
         closeness = -different / looks.signs.shape[1] if similar is None else similar - different / looks.signs.shape[1]
         best = np.where(near, closeness, -np.inf).argmax(1)
         images = np.arange(len(best))
@@ -115,6 +130,28 @@ def twins(looks: Looks, rows: NDArray[np.int64], candidates: NDArray[np.int64], 
         if similar is not None:
             similarity[part] = similar[images, best]
     return Twins(partner, count, bits, similarity)
+
+
+class _Details:
+    """What is fine in each image and not common to all, computed when it is asked for."""
+
+    def __init__(self, images: Rows) -> None:
+        self._images, self._kept = images, dict[int, NDArray[np.float32]]()
+
+    @cached_property
+    def _common(self) -> NDArray[np.float32] | float:
+        """Mean over some images; 0 if there are too few to tell what is common."""
+        if len(self._images) < _COMMON:
+            return 0.0
+        rows = np.linspace(0, len(self._images) - 1, _COMMON).astype(int)
+        return np.asarray(np.mean([detail(self._images[int(row)]) for row in rows], axis=0), np.float32)
+
+    def __getitem__(self, row: int) -> NDArray[np.float32]:
+        if row not in self._kept:
+            if len(self._kept) == _KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[row] = normalised(detail(self._images[int(row)]) - self._common)
+        return self._kept[row]
 
 
 def _compare(

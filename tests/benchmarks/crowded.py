@@ -73,7 +73,7 @@ def main() -> None:
     if given.steps:
         steps(given.steps)
         return
-    count = 2 if given.quick else 15
+    count = 1 if given.quick else 15
     alone = {name: measured(spinning, count) for name, spinning in SPINNING.items()}
     with busy():
         crowded = {name: measured(spinning, count) for name, spinning in SPINNING.items()}

@@ -124,13 +124,13 @@ def data_path(folder: Path, number: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true", help="2,000 images")
+    parser.add_argument("--quick", action="store_true", help="400 images")
     parser.add_argument("--images", type=int, default=20_000)
     options = parser.parse_args()
-    images = 2_000 if options.quick else options.images
+    images = 400 if options.quick else options.images
     with tempfile.TemporaryDirectory() as scratch:
         rows = manifests(Path(scratch), images)
-        rows += data_path(Path(scratch), 100 if options.quick else 400)
+        rows += data_path(Path(scratch), 20 if options.quick else 400)
     part, whole, again, _, loader, model = rows
     summary = {
         "manifest_images_per_s": whole["images_per_cpu_s"],

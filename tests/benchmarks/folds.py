@@ -193,8 +193,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         project = options.keep or Path(scratch) / "project"
         if options.quick:
-            make_project(project)
-            change_params(project, {"detectors": ["pca"]})
+            if not project.exists():
+                make_project(project)
+                change_params(project, {"detectors": ["pca"]})
             measure(options.json, {"tiny": {}}, FOLDS[:1], project)
             return
         if not project.exists():

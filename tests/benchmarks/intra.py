@@ -148,7 +148,7 @@ def main() -> None:
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no GPU here; use --device cpu")
     cases = [("default", IntraConfig()), ("larger", IntraConfig(**LARGER))]
-    repeats = 3 if given.quick else 7
+    repeats = 1 if given.quick else 7
     rows = [measure(name, config, repeats, given.device) for name, config in cases[: 1 if given.quick else None]]
     for row in rows:
         print(

@@ -72,11 +72,11 @@ def main() -> None:
     run, repro = [sys.executable, "-m", "pipeline", "run"], ["dvc", "repro"]
     with tempfile.TemporaryDirectory() as scratch:
         project = options.keep or Path(scratch) / "project"
-        if options.quick:
+        if not options.quick:
+            subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
+        elif not project.exists():
             make_project(project)
             change_params(project, {"detectors": ["pca"]})
-        else:
-            subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
         wall_s, peak_mb = measured(run, project, environment)
         times = range(1 if options.quick else UNCHANGED_RUNS)
         noop = [measured(run, project, environment)[0] for _ in times]

@@ -151,7 +151,9 @@ def main() -> None:
     for title, config in sets.items():
         data = Data(config)
         for name in ("pca",) if options.quick else options.detectors:
-            changes = {"image_side": 32} if options.quick else {}
+            changes: dict[str, Any] = {"image_side": 32} if options.quick else {}
+            if name == "padim":
+                changes["compare_features"] = False  # the backbone's tokens are not at hand
             detector_config = CONFIGS[name](**changes)
             side, extract = detector_config.input_side, None
             if isinstance(detector_config, ImageNetConfig):

@@ -113,7 +113,7 @@ def _write_predictions(params: Params, shape: Shape, category: str, detector: st
     seed = [params.scored_detectors.index(detector), shape.categories.index(category)]
     generator = np.random.default_rng(seed)
     table = manifest[(manifest["category"] == category) & (manifest["split"] != "train")]
-    table = table[["path", "sha256", "split", "label", "defect_type", "mask_path"]].reset_index(drop=True)
+    table = table[["path", "sha256", "split", "label", "defect_type", "mask_path", "group"]].reset_index(drop=True)
     maps = generator.random((len(table), shape.map_side, shape.map_side)).astype(np.float32)
     maps[table["label"] == 1, 2:4, 2:4] += 1
     extras: dict[str, Any] = {"extra_other": generator.random(len(table))}

@@ -25,7 +25,7 @@ from tests.pipeline.retrain.toy import git
 
 pytestmark = pytest.mark.long
 
-POINTS = 5
+POINTS = 4
 STEPS = (
     "advance_branch",
     "tags.register_version",

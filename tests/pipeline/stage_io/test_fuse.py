@@ -43,6 +43,7 @@ def test_what_a_member_adds_is_the_auroc_less_that_without_it(tmp_path: Path) ->
     columns = {
         "split": "test",
         "label": labels,
+        "group": [f"part{number}" for number in range(100)],
         "image_score": (good + useless) / 2,
         "extra_without_ear": useless,
         "extra_without_gabor": good,
@@ -63,7 +64,7 @@ def test_validation_images_are_ranked_among_the_others_and_test_images_among_all
 ) -> None:
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
-    columns = dict.fromkeys(["path", "sha256", "defect_type", "mask_path"], "")
+    columns = dict.fromkeys(["path", "sha256", "defect_type", "mask_path", "group"], "")
     split = np.array(["validation"] * 9 + ["test"] * 4)[generator.permutation(13)]
     scores = {name: generator.normal(size=13) for name in ("ear", "gabor")}
     for name, values in scores.items():

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from stages.audit.config import AuditConfig
+from stages.audit.same_picture import detail, likeness, normalised
 from stages.audit.twins import Looks, looks, twins
 from stages.download.phash import BITS, perceptual_hash
 
@@ -42,7 +43,10 @@ def random_looks(n: int = 60, k: int = 20) -> Looks:
     signs = rng.choice([-1.0, 1.0], (n, 64)).astype(np.float32)
     directions[7] = directions[40] + 0.1 * directions[7]  # the same part again
     signs[9], signs[9, :3] = signs[41], -signs[41, :3]  # the same picture but for three bits
-    return Looks(signs, directions / np.linalg.norm(directions, axis=1, keepdims=True))
+    signs[5] = signs[42]  # another part in the same pose
+    images = rng.integers(0, 255, (n, 32, 32, 3), np.uint8)
+    images[9] = images[41]
+    return Looks(signs, directions / np.linalg.norm(directions, axis=1, keepdims=True), images)
 
 
 def test_twins_equal_a_slow_search() -> None:
@@ -55,7 +59,10 @@ def test_twins_equal_a_slow_search() -> None:
         for i, candidate in enumerate(candidates):
             bits = int((images.signs[row] != images.signs[candidate]).sum())
             similar = float(images.directions[row] @ images.directions[candidate]) * np.sqrt(20)
-            if bits <= 5 or similar >= 4.0:
+            common = np.mean([detail(images.images[i]) for i in np.linspace(0, 59, 32).astype(int)], axis=0)
+            own, other = (normalised(detail(images.images[i]) - common) for i in (row, candidate))
+            same = likeness(own, other) >= 0.5
+            if (bits <= 5 and same) or similar >= 4.0:
                 near.append((similar - bits / 64, i, bits, similar))
         assert result.count[place] == len(near)
         if near:
@@ -89,19 +96,51 @@ def images_with_twins(n: int = 120, c: int = 40) -> np.ndarray:
 def test_features_find_parts_that_were_moved_to_another_picture() -> None:
     tokens, rng = images_with_twins(), np.random.default_rng(2)
     hashes = [rng.bytes(32).hex() for _ in tokens]
-    images = looks(hashes, tokens, AuditConfig())
+    images = looks(hashes, tokens, noise(120), AuditConfig())
     assert images.directions is not None and images.directions.shape == (120, 30)  # a quarter of the images
     result = twins(images, np.arange(60, 120), np.arange(60), AuditConfig(similarity=4.5))
     assert result.partner[:50].tolist() == list(range(50))
     assert not result.has_partner[50:].any()
-    assert looks(hashes, tokens, AuditConfig(directions=20)).directions.shape == (120, 20)  # type: ignore[union-attr]
+    assert looks(hashes, tokens, noise(120), AuditConfig(directions=20)).directions.shape == (120, 20)  # type: ignore[union-attr]
 
 
 def test_few_images_are_compared_by_hash_alone() -> None:
     tokens, rng = images_with_twins(40), np.random.default_rng(2)
     hashes = [rng.bytes(32).hex() for _ in range(20)]
-    result = twins(looks(hashes * 2, tokens, AuditConfig()), np.arange(20, 40), np.arange(20), AuditConfig())
-    assert result.partner.tolist() == list(range(20)) and np.isnan(result.similarity).all()
+    pictures = noise(40)
+    pictures[20:38] = pictures[:18]  # the last two are other parts in the same pose
+    seen = looks(hashes * 2, tokens, pictures, AuditConfig())
+    result = twins(seen, np.arange(20, 40), np.arange(20), AuditConfig())
+    assert result.partner.tolist() == [*range(18), -1, -1] and np.isnan(result.similarity).all()
+    anything = twins(seen, np.arange(20, 40), np.arange(20), AuditConfig(same_picture=-1))
+    assert anything.partner.tolist() == list(range(20))
+
+
+def test_only_the_most_similar_hashes_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty candidates of the same hash but for one bit; one of the same hash is looked at first."""
+    monkeypatch.setattr("stages.audit.twins.CHECKED", 1)
+    signs = np.ones((21, 64), np.float32)
+    signs[1:20, 0] = -1
+    pictures = noise(21)
+    pictures[20] = pictures[0]
+    result = twins(Looks(signs, None, pictures), np.array([0]), np.arange(1, 21), AuditConfig())
+    assert (result.partner[0], result.count[0]) == (19, 1)
+
+
+def test_edges_that_all_images_share_are_no_sign() -> None:
+    """Forty parts that lie in the same place: sharp edges agree, grain does not. One is there twice."""
+    rng = np.random.default_rng(4)
+    shapes = np.kron(rng.normal(size=(8, 8)), np.ones((16, 16)))[..., None]
+    pictures = np.clip(128 + 40 * shapes + 6 * rng.normal(size=(40, 128, 128, 3)), 0, 255).astype(np.uint8)
+    pictures[39] = np.clip(pictures[3] * 0.9 + 5, 0, 255)
+    assert likeness(detail(pictures[0]), detail(pictures[1])) > 0.5
+    seen = Looks(np.ones((40, 64), np.float32), None, pictures)
+    result = twins(seen, np.arange(30, 40), np.arange(30), AuditConfig())
+    assert result.partner.tolist() == [-1] * 9 + [3]
+
+
+def noise(count: int) -> np.ndarray:
+    return np.random.default_rng(9).integers(0, 255, (count, 32, 32, 3), np.uint8)
 
 
 def test_parts_of_the_grid_count_apart() -> None:
@@ -110,5 +149,5 @@ def test_parts_of_the_grid_count_apart() -> None:
     tokens = rng.normal(size=(100, 4, 4, 30)).astype(np.float32)
     tokens[:, :2] += 3 * rng.normal(size=(100, 1, 1, 30))
     tokens[1] = tokens[0][::-1]  # upside down: the same mean
-    images = looks([rng.bytes(32).hex() for _ in tokens], tokens, AuditConfig())
+    images = looks([rng.bytes(32).hex() for _ in tokens], tokens, noise(100), AuditConfig())
     assert twins(images, np.array([1]), np.array([0]), AuditConfig(similarity=3)).partner.tolist() == [-1]
