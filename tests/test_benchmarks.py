@@ -31,6 +31,7 @@ SUMMARY = {
     "data": {"manifest_images_per_s", "loader_to_model_ratio"},
     "audit": {"seconds_10k"},
     "diff": {"seconds_10k", "peak_mb"},
+    "drift": {"cpu_s"},
     "intervals": {"least", "most"},
     "thresholds": {"rows"},
     "retrain": {"nothing_new_s", "new_s", "cold_s", "cost_ratio"},
