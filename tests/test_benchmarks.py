@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.folds import measure, summarised
+from tests.benchmarks.folds import measure, summarised, tables
 from tests.conftest import ROOT
 
 SUMMARY = {
@@ -107,3 +107,16 @@ def test_folds_compares_with_padim_in_the_same_fold() -> None:
     assert ear["above_padim"] == {"mean": 0.025, "ci": None, "least": -0.05, "most": 0.1, "folds": 2}
     assert ear["added"] == {"mean": 0.015, "ci": [0.0, 0.02], "least": 0.01, "most": 0.02, "folds": 2}
     assert padim["above_padim"] == padim["added"] == {}
+    assert ear["deployed"] == [] and "threshold" not in tables([ear, padim])
+
+
+def test_folds_shows_the_threshold_of_every_fold() -> None:
+    rows = [
+        {
+            "image_auroc": {"mono": {"ear": {"value": 0.9, "ci": None}}},
+            "added_by": {},
+            "deployed": {"mono": {"ear": {"threshold": threshold, "overkill_rate": overkill, "escape_rate": 0.25}}},
+        }
+        for threshold, overkill in ((1.5, 0.05), (2.25, None))
+    ]
+    assert "| ear | 1.5: 5 / 25 %, 2.25: – / 25 % |" in tables(summarised(rows))

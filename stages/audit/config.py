@@ -17,8 +17,8 @@ class AuditConfig(Config):
 
     Unrelated images of one kind of part differ in about a hundred bits, but other parts in the same pose in as few. So
     such a pair is held against each other by `same_picture`."""
-    same_picture: Annotated[float, Field(ge=-1, le=1)] = 0.5
-    """Smallest correlation of fine detail (grain, scratches), -1 to 1, of two copies.
+    same_picture: Annotated[float, Field(ge=-1, le=1)] = 0.4
+    """Smallest agreement of fine detail of two copies: 0 as of other images, 1 the same.
 
     Images whose features are as alike as `similarity` asks need no such correlation."""
     similarity: Annotated[float, Field(gt=0, le=100)] = 6.0

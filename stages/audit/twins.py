@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.audit.config import AuditConfig
 from stages.audit.pooling import pool_tokens
-from stages.audit.same_picture import detail, likeness, normalised
+from stages.audit.same_picture import detail, excess, likeness
 from stages.types import Rows, batches
 
 PARTS = 2
@@ -37,8 +36,8 @@ CHECKED = 8
 hashes. More would cost a second an image where all images have similar hashes."""
 _KEPT = 512
 """Details kept in memory, of 256 kB each."""
-_COMMON = 32
-"""Images whose mean detail is what a category has in common."""
+_REFERENCES = 8
+"""Images, evenly spread, whose median likeness to an image is the typical one."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def twins(looks: Looks, rows: NDArray[np.int64], candidates: NDArray[np.int64], 
         for i in np.flatnonzero(((different <= config.hash_bits) & ~near).any(1)):
             alike = np.flatnonzero((different[i] <= config.hash_bits) & ~near[i])
             for j in alike[np.argsort(different[i, alike], kind="stable")][:CHECKED]:
-                near[i, j] = likeness(details[rows[part][i]], details[candidates[j]]) >= config.same_picture
+                near[i, j] = details.excess(int(rows[part][i]), int(candidates[j])) >= config.same_picture
         closeness = -different / looks.signs.shape[1] if similar is None else similar - different / looks.signs.shape[1]
         best = np.where(near, closeness, -np.inf).argmax(1)
         images = np.arange(len(best))
@@ -133,24 +132,25 @@ def twins(looks: Looks, rows: NDArray[np.int64], candidates: NDArray[np.int64], 
 
 
 class _Details:
-    """What is fine in each image and not common to all, computed when it is asked for."""
+    """What is fine in each image, computed when it is asked for."""
 
     def __init__(self, images: Rows) -> None:
-        self._images, self._kept = images, dict[int, NDArray[np.float32]]()
+        self._images, self._kept, self._typical = images, dict[int, NDArray[np.float32]](), dict[int, float]()
+        self._references = dict.fromkeys(np.linspace(0, len(images) - 1, _REFERENCES).astype(int).tolist())
 
-    @cached_property
-    def _common(self) -> NDArray[np.float32] | float:
-        """Mean over some images; 0 if there are too few to tell what is common."""
-        if len(self._images) < _COMMON:
-            return 0.0
-        rows = np.linspace(0, len(self._images) - 1, _COMMON).astype(int)
-        return np.asarray(np.mean([detail(self._images[int(row)]) for row in rows], axis=0), np.float32)
+    def excess(self, row: int, other: int) -> float:
+        """`stages.audit.same_picture.excess` of two images, given by their rows."""
+        if row not in self._typical:
+            others = [reference for reference in self._references if reference != row]
+            values = [likeness(self._detail(row), self._detail(reference)) for reference in others]
+            self._typical[row] = float(np.median(values)) if values else 0.0
+        return excess(likeness(self._detail(row), self._detail(other)), self._typical[row])
 
-    def __getitem__(self, row: int) -> NDArray[np.float32]:
+    def _detail(self, row: int) -> NDArray[np.float32]:
         if row not in self._kept:
             if len(self._kept) == _KEPT:
                 del self._kept[next(iter(self._kept))]
-            self._kept[row] = normalised(detail(self._images[int(row)]) - self._common)
+            self._kept[row] = detail(self._images[row])
         return self._kept[row]
 
 

@@ -60,9 +60,10 @@ def drawn_project(folder: Path, count: int) -> None:
     images.mkdir(parents=True)
     rows, hashes = [], [rng.bytes(32).hex() for _ in range(count)]
     for i in range(count):
-        Image.fromarray(rng.integers(0, 255, (32, 32), np.uint8)).save(images / f"{i:06d}.png", compress_level=1)
-        if i >= 500 and i % 100 == 0:
-            hashes[i] = hashes[i - 500]
+        again = i - 500 if i >= 500 and i % 100 == 0 else i
+        pixels = np.random.default_rng([1, again]).integers(0, 255, (32, 32), np.uint8)
+        Image.fromarray(pixels).save(images / f"{i:06d}.png", compress_level=1)
+        hashes[i] = hashes[again]
         one = {"path": f"images/{i:06d}.png", "sha256": f"{i:064x}", "category": "part", "label": 0}
         group, one["phash"] = str(i // 10), hashes[i]
         rows.append({**one, "group": group, "split": split_of(0, group, True), "defect_type": "", "mask_path": ""})

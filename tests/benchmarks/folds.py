@@ -1,5 +1,5 @@
 """The whole pipeline on the five folds of each data set: image AUROC of every detector, how far above that of PaDiM in
-the same fold, and what each adds to `fused`.
+the same fold, what each adds to `fused`, and every fold's threshold with its overkill and escape.
 
     python -m tests.benchmarks.folds --json FILE [--quick] [--tiles FOLDER] [--only elpv tiles] [--folds 0 1 2 3 4]
 
@@ -44,7 +44,8 @@ def data_sets(tiles: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def run(project: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """Of a run with these parameters, by category: image AUROC of every detector, what each member adds to `fused`."""
+    """Of a run with these parameters, by category: image AUROC of every detector, what each member adds to `fused`,
+    threshold, overkill and escape."""
     change_params(project, {"data": changes})
     environment = {
         **os.environ,
@@ -68,7 +69,14 @@ def run(project: Path, changes: dict[str, Any]) -> dict[str, Any]:
         }
         for category, of in details.items()
     }
-    return {"image_auroc": reached, "added_by": added}
+    deployed = {
+        category: {
+            name: {key: one[key] for key in ("threshold", "overkill_rate", "escape_rate")}
+            for name, one in detectors.items()
+        }
+        for category, detectors in metrics.items()
+    }
+    return {"image_auroc": reached, "added_by": added, "deployed": deployed}
 
 
 Found = dict[tuple[str, str], list[dict[str, Any]]]
@@ -80,7 +88,11 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     reached: Found = {}
     above: Found = {}
     added: Found = {}
+    deployed: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
+        for category, detectors in row.get("deployed", {}).items():  # earlier rows have none
+            for name, one in detectors.items():
+                deployed.setdefault((category, name), []).append(one)
         for category, detectors in row["image_auroc"].items():
             padim = detectors.get("padim", {}).get("value")
             for name, one in detectors.items():
@@ -98,6 +110,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "image_auroc": _over(folds),
             "above_padim": _over(above.get(key, [])),
             "added": _over(added.get(key, [])),
+            "deployed": deployed.get(key, []),
         }
         for key, folds in sorted(reached.items(), key=lambda one: (one[0][1] in BASELINES, one[0][1]))
     ]
@@ -114,22 +127,31 @@ def _over(folds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def tables(lines: list[dict[str, Any]]) -> str:
-    """Three tables in Markdown, a column a category."""
-    return "\n\n".join(
-        (
-            _table("detector", "image_auroc", lines, lambda one: f"{_mean(one)} {_ci(one)}, {_spread(one)}"),
-            _table(
-                "less PaDiM, in the same fold",
-                "above_padim",
-                lines,
-                lambda one: f"{_mean(one, '+')}, {_spread(one, '+')}",
-            ),
-            _table("adds to `fused`", "added", lines, lambda one: f"{_mean(one, '+')} {_ci(one)}"),
-        )
+    """Tables in Markdown, a column a category; that of thresholds only where the rows have them."""
+    parts = [
+        _table("detector", "image_auroc", lines, lambda one: f"{_mean(one)} {_ci(one)}, {_spread(one)}"),
+        _table(
+            "less PaDiM, in the same fold", "above_padim", lines, lambda one: f"{_mean(one, '+')}, {_spread(one, '+')}"
+        ),
+        _table("adds to `fused`", "added", lines, lambda one: f"{_mean(one, '+')} {_ci(one)}"),
+    ]
+    if any(one["deployed"] for one in lines):
+        parts.append(_table("threshold: overkill / escape, of each fold", "deployed", lines, _deployed))
+    return "\n\n".join(parts)
+
+
+def _deployed(folds: list[dict[str, Any]]) -> str:
+    def percent(rate: float | None) -> str:
+        return "–" if rate is None else f"{100 * rate:.0f}"
+
+    return ", ".join(
+        f"{one['threshold']:.4g}: {percent(one['overkill_rate'])} / {percent(one['escape_rate'])} %"
+        for one in folds
+        if one["threshold"] is not None
     )
 
 
-def _table(heading: str, of: str, lines: list[dict[str, Any]], cell: Callable[[dict[str, Any]], str]) -> str:
+def _table(heading: str, of: str, lines: list[dict[str, Any]], cell: Callable[[Any], str]) -> str:
     cells = {(one["detector"], one["category"]): cell(one[of]) for one in lines if one[of]}
     categories = list(dict.fromkeys(category for _, category in cells))
     rows = [[heading, *(HEADINGS.get(one, one) for one in categories)], ["---"] * (1 + len(categories))]

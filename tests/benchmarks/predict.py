@@ -1,4 +1,5 @@
 """`burnish predict` on many images: what share of the time is the models', images a second, whether memory stays flat.
+And on one: seconds from the command to the verdict, of PCA alone and of the detectors that decide by default.
 
     python -m tests.benchmarks.predict --json FILE [--quick] [--images 1000]
 
@@ -15,9 +16,11 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +127,22 @@ def measure(scratch: Path, images: int, quick: bool) -> list[dict[str, Any]]:
             "model_time_fraction": round(found["models_cpu_s"] / found["cpu_s"], 3),
         }
         rows.append({"what": what, "images": count, **{k: round(v, 2) for k, v in found.items()}, **rates})
+    image = scratch / f"parts{images}" / "000000.png"
+    for what, chosen in (("one, pca", ["--detector", "pca"]), ("one, default", [])):
+        command = [sys.executable, "-m", "pipeline", "predict", str(image), *chosen, "--out", str(scratch / "one")]
+        times = [
+            seconds([*command, "--bundle", str(project / "data/bundle")], project) for _ in range(1 if quick else 5)
+        ]
+        rows.append({"what": what, "images": 1, "wall_s": round(statistics.median(times), 2)})
     return rows
+
+
+def seconds(command: list[str], project: Path) -> float:
+    """Wall seconds of a command, in as many threads as it takes by default."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    start = time.perf_counter()
+    subprocess.run(command, cwd=project, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -140,6 +158,8 @@ def main() -> None:
         "model_time_fraction": rows[1]["model_time_fraction"],
         "rss_growth_mb": round(rows[1]["peak_mb"] - rows[0]["peak_mb"], 1),
         "images_per_s": rows[1]["images_per_cpu_s"],
+        "one_image_pca_s": rows[2]["wall_s"],
+        "one_image_default_s": rows[3]["wall_s"],
     }
     for row in rows:
         print(*(f"{key} {value}" for key, value in row.items()), sep="  ")

@@ -141,7 +141,10 @@ def test_no_worker_outlives_the_stage(end: Callable[[Any], None], code: int, tmp
         family = psutil.Process(stage.pid).children(recursive=True)
         assert {int(pid) for pid, _, _ in lines} <= {process.pid for process in family}
         assert {tuple(rest) for _, *rest in lines} == {("1", "False")}
-        end(stage)
-        assert stage.wait(LIMIT_S) == code
+        try:
+            end(stage)
+            assert stage.wait(LIMIT_S) == code
+        finally:
+            stage.kill()  # else a stage that does not end would hold this test for ever
     _, alive = psutil.wait_procs(family, timeout=LIMIT_S)
     assert alive == []
