@@ -80,8 +80,7 @@ def rate_interval(errors: NDArray[np.bool_], groups: NDArray[np.int64], confiden
     Where images share groups, n is divided by the design effect, and Student's quantile with G - 1 degrees of freedom
     replaces the normal one (as Korn and Graubard do with exact limits, Survey Methodology 24 (1998), 193-201). If few
     groups hold all errors, the effect is underestimated: it is moved towards that of groups whose images are all alike,
-    by the weight 1 / (groups with errors) ** 2. Without this, intervals at 95 % held the truth in 84 % of simulations
-    in the worst case (3 % errors in 20 groups), and with it in 92 to 98 % (`tests.benchmarks.intervals`).
+    by the weight 1 / (groups with errors) ** 2. Without this, intervals of rare errors hold the truth too seldom.
 
     Args:
         errors: (n,) whether each image is an error.

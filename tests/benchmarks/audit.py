@@ -60,7 +60,7 @@ def drawn_project(folder: Path, count: int) -> None:
     images.mkdir(parents=True)
     rows, hashes = [], [rng.bytes(32).hex() for _ in range(count)]
     for i in range(count):
-        again = i - 500 if i >= 500 and i % 100 == 0 else i
+        again = i % 500 if i % 100 == 0 else i
         pixels = np.random.default_rng([1, again]).integers(0, 255, (32, 32), np.uint8)
         Image.fromarray(pixels).save(images / f"{i:06d}.png", compress_level=1)
         hashes[i] = hashes[again]
