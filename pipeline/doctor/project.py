@@ -45,12 +45,8 @@ def check_dvc(root: Path) -> Iterator[Finding]:
         yield Finding("dvc graph", "fault", f"{error.filename}: {error.strerror}", "see the row of the project folder")
         return
     except UserError as error:
-        yield Finding(
-            "dvc graph",
-            "fault",
-            str(error),
-            "correct the file that it names; for a damaged dvc.lock: git checkout dvc.lock",
-        )
+        fix = "correct the file that it names; for a damaged dvc.lock: git checkout dvc.lock"
+        yield Finding("dvc graph", "fault", str(error), "see the row of git" if "git repository" in str(error) else fix)
         return
     from dvc.config import Config
     from dvc.dirs import site_cache_dir

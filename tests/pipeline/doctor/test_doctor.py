@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ def test_findings_on_a_project(complete: Path, monkeypatch: pytest.MonkeyPatch) 
     (complete / "dvc.lock").write_text("schema: '2.0'\nstages: {a: [")
     [finding] = doctor_project.check_dvc(complete)
     assert (finding.level, "git checkout dvc.lock" in finding.fix) == ("fault", True)
+    shutil.rmtree(complete / ".git")
+    [finding] = doctor_project.check_dvc(complete)
+    assert (finding.level, finding.fix) == ("fault", "see the row of git")
 
 
 def test_locks(complete: Path) -> None:
