@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.bundle.writer import INDEX
+from pipeline.bundle.layout import INDEX
 from pipeline.project import paths
 
 CURRENT = "current"

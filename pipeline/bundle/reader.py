@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.bundle.layout import FORMAT, INDEX, MODEL_FILES, digest_of, model_part
 from pipeline.bundle.provenance import code_here, versions_of_packages
-from pipeline.bundle.writer import FORMAT, INDEX, MODEL_FILES, digest_of, model_part
 from pipeline.project.params import Params, load_params
 from stages.fusion.members import FUSION
 from stages.types import Fitted, UserError

@@ -19,23 +19,19 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.bundle.contents import map_limits, training_images
+from pipeline.bundle.layout import FORMAT, INDEX, MODEL_FILES, digest_of, model_part
 from pipeline.bundle.provenance import lock_digest, provenance
 from pipeline.project import paths
 from pipeline.project.faults import explain_fault
 from pipeline.project.params import Params
 from pipeline.stage_io.saving import output, write_json
-from stages.fusion.members import FUSION
 from stages.types import UserError
 
-FORMAT = 1
-"""Version of the layout. Increase it whenever a reader of the old layout would misread the new layout."""
-INDEX = "bundle.json"
-MODEL_FILES = ("model.safetensors", "model.json")
 RUN_FIRST = "run `burnish run`, which makes this file and the bundle"
 
 
@@ -86,11 +82,6 @@ def _parts(params: Params) -> Iterator[tuple[str, Path]]:
             yield model_part(category, name), paths.model(category, name)
 
 
-def model_part(category: str, detector: str) -> str:
-    """The name in the bundle of a detector or the fusion."""
-    return f"fused/{category}" if detector == FUSION else f"detectors/{category}/{detector}"
-
-
 def _copy_models(params: Params, root: Path, folder: Path, version: str) -> dict[str, str]:
     """Write the folder vN, completely or not at all; returns the sha256 of its files by path."""
     with output(folder / version) as new:
@@ -111,11 +102,6 @@ def _copy_models(params: Params, root: Path, folder: Path, version: str) -> dict
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest_of(index: Mapping[str, Any]) -> str:
-    """sha256 of the content of bundle.json without its `digest`."""
-    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _versions(folder: Path) -> list[Path]:

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import psutil
 from loky import ProcessPoolExecutor, cpu_count
 
-from stages.item_cache import Item, ItemCache
+if TYPE_CHECKING:
+    from stages.item_cache import Item, ItemCache  # loads zarr, which `cores` has no need of
 
-ChunkFunction = Callable[[Sequence[Any]], Iterable[Item]]
+ChunkFunction: TypeAlias = "Callable[[Sequence[Any]], Iterable[Item]]"
 """Payloads of some images -> one item for each, in order. An item must not depend on the other payloads."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Environment variables of a worker, which computes on one thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -124,7 +125,6 @@ def _predict_in_batches(
 
 
 def _empty_gpu_cache() -> None:
-    import torch
-
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # a detector that has not loaded it has nothing on a GPU
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

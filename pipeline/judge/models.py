@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bundle.layout import model_part
 from pipeline.bundle.reader import Bundle
-from pipeline.bundle.writer import model_part
-from pipeline.stage_io.samples import imagenet_of
 from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.registry import detector as detector_named
 from stages.fusion.fusion import fuse
@@ -37,8 +37,8 @@ class Models:
         """
         Args:
             wanted: detectors, or `fused`, whose members are then run too.
+            device: `cpu`, `cuda`, or `auto`: a GPU if there is one and a detector can use it.
         """
-        self._device = device
         self._fusion = bundle.fitted(model_part(category, FUSION)) if FUSION in wanted else None
         members = [member for name in wanted for member in bundle.members(category, name)]
         self.names = tuple(dict.fromkeys([*wanted, *members]))
@@ -47,12 +47,13 @@ class Models:
         self._configs = {name: without_comparisons(bundle.params.detector(name)) for name in self._fitted}
         self._needs = {name: detector_named(name).needs(config) for name, config in self._configs.items()}
         needs = frozenset[str]().union(*self._needs.values())
+        self._device = _available_device(needs) if device == "auto" else device
         self._features: FeatureExtractor | None = None
         if needs & BACKBONE_FEATURES:
             from pipeline.judge.features import FeatureExtractor  # loads timm
 
             distilled = bundle.params.distill.epochs > 0
-            self._features = FeatureExtractor(bundle.fitted, "clean" in needs, distilled, device)
+            self._features = FeatureExtractor(bundle.fitted, "clean" in needs, distilled, self._device)
         self._imagenet = self._load_imagenet()
         self.sides = frozenset(config.input_side for config in self._configs.values())
         """Sides in pixels of the squares that `predict` takes."""
@@ -117,11 +118,26 @@ class Models:
                 continue
             key = (config.network, config.patch)
             if key not in loaded:
+                from pipeline.stage_io.samples import imagenet_of  # loads zarr
+
                 extract = imagenet_of(config, self._needs[name], self._device, max_batch)
                 assert extract is not None
                 loaded[key] = extract
             by_detector[name] = loaded[key]
         return by_detector
+
+
+def _available_device(needs: Collection[str]) -> str:
+    """`cuda` if there is a GPU and a detector can use it. Asking for a GPU loads torch, which takes two seconds.
+
+    Args:
+        needs: the fields of `Samples` that the detectors read; networks compute them.
+    """
+    if not needs and "torch" not in sys.modules:  # no module of a detector has loaded it
+        return "cpu"
+    from stages.torch_setup import device_named
+
+    return device_named("auto")
 
 
 def without_comparisons(config: DetectorConfig) -> DetectorConfig:

@@ -111,11 +111,10 @@ def load_models(bundle: Bundle, category: str, detectors: Sequence[str]) -> tupl
     Raises:
         UserError: a file of the bundle is missing or altered.
     """
-    import stages.torch_setup
     from pipeline.judge.models import Models
 
     # The device of the training may not exist on this machine.
-    device = stages.torch_setup.device_named("cpu" if bundle.params.compute.device == "cpu" else "auto")
+    device = "cpu" if bundle.params.compute.device == "cpu" else "auto"
     try:
         return bundle, Models(bundle, category, detectors, device)
     except UserError:

@@ -60,7 +60,7 @@ def download(params: Params) -> None:
 
 def _in_an_experiment(params: Params) -> str:
     """What to know where DVC runs an experiment outside the workspace; empty elsewhere."""
-    if not Path.cwd().as_posix().rpartition("/")[0].endswith("/.dvc/tmp/exps/standalone"):
+    if "/.dvc/tmp/exps/" not in f"{Path.cwd().as_posix()}/":
         return ""
     return (
         ". DVC runs this experiment in a folder that has only what git or DVC tracks. Track the images (`dvc add`, not "

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from pipeline.project import paths
 from pipeline.project.params import ComputeConfig
 from pipeline.stage_io.saving import write_json
-from stages.item_cache import Counts, ItemCache
+
+if TYPE_CHECKING:
+    from stages.item_cache import Counts, ItemCache
 
 
 def open_cache(compute: ComputeConfig) -> ItemCache:
     """The item cache of this project."""
+    from stages.item_cache import ItemCache  # loads zarr, which a progress bar has no need of
+
     return ItemCache(compute.cache, max_bytes=int(compute.cache_max_gb * 2**30))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dctn
 
 SIDE, KEPT = 64, 16
 """The image is reduced to SIDE x SIDE grey values; each of the KEPT x KEPT coefficients of lowest frequency gives a
@@ -20,6 +19,8 @@ BITS = KEPT * KEPT
 
 def perceptual_hash(image: Image.Image) -> str:
     """BITS bits as hex digits: which coefficients exceed their median, in which the mean brightness does not count."""
+    from scipy.fft import dctn  # here, because judging reads images with this room and hashes none
+
     grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
     low = dctn(np.asarray(grey, np.float32), norm="ortho")[:KEPT, :KEPT].ravel()
     return np.packbits(low > np.median(low[1:])).tobytes().hex()

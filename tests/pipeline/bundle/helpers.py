@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.writer import INDEX, digest_of
+from pipeline.bundle.layout import INDEX, digest_of
 from pipeline.project.params import Params, load_params
 
 

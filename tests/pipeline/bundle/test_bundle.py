@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 
 from pipeline.bundle import writer
+from pipeline.bundle.layout import INDEX
 from pipeline.bundle.reader import Bundle, differences, open_bundle
-from pipeline.bundle.writer import INDEX, is_current, make_bundle
+from pipeline.bundle.writer import is_current, make_bundle
 from pipeline.project import paths
 from pipeline.stage_io.saving import load_fitted
 from stages.array_store import StoredRows

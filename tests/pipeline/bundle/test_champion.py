@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.bundle import champion
-from pipeline.bundle.writer import INDEX
+from pipeline.bundle.layout import INDEX
 
 
 def bundle(folder: Path) -> None:

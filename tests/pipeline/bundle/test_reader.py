@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.bundle.layout import INDEX
 from pipeline.bundle.reader import Bundle, open_bundle
-from pipeline.bundle.writer import INDEX
 from stages.types import UserError
 from tests.pipeline.bundle.helpers import edited, rewritten, sha256
 

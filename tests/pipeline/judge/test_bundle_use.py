@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.bundle import champion
-from pipeline.bundle.writer import INDEX, digest_of
+from pipeline.bundle.layout import INDEX, digest_of
 from pipeline.judge.command import predict
 from pipeline.judge.options import Options
 from pipeline.judge.selection import select_category, select_detectors

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-HEAVY = ("lightning", "timm", "torchvision", "prefect", "dvc", "sklearn")
+HEAVY = ("torch", "lightning", "timm", "torchvision", "zarr", "prefect", "dvc", "sklearn")
 SCRIPT = """
 import json, sys
 from pipeline.cli.app import app
@@ -27,7 +27,7 @@ print(json.dumps([name for name in {heavy!r} if name in sys.modules]))
     ("arguments", "allowed"),
     [
         (("predict", "new/a.png", "--detector", "pca"), set()),
-        (("predict", "new/a.png", "--detector", "knn"), {"lightning", "timm", "torchvision"}),
+        (("predict", "new/a.png", "--detector", "knn"), {"torch", "lightning", "timm", "torchvision", "zarr"}),
         (("params", "show", "ear"), set()),
         (("retrain", "--history"), set()),
     ],

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from pipeline.bundle import champion
-from pipeline.bundle.writer import INDEX
+from pipeline.bundle.layout import INDEX
 from pipeline.project import paths
 from pipeline.retrain import inbox, journal, promotion, records, tags
 from tests.pipeline.retrain.conftest import Retrain, copy_of, drop
