@@ -28,7 +28,7 @@ beside the rooms serve all of them:
 
 - `types.py`: parameter sections, rows, samples, fitted models, score maps, the error that a user can fix.
 - `images.py`: image files to RGB arrays and masks.
-- `training.py`: trains any network; resumable, and byte-identical after a kill.
+- `training.py`, `lightning_loop.py`: train any network; resumable, and byte-identical after a kill.
 - `torch_setup.py`: to be imported before torch's companions; devices, and one thread.
 - `array_store.py`: arrays of many rows as Zarr stores.
 - `item_cache.py`, `code_version.py`: results per image, stored under a key of all that they depend on.

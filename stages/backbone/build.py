@@ -89,10 +89,13 @@ def _fitted(config: BackboneConfig, network: nn.Module, metrics: dict[str, Any])
 
 def _channels(network: nn.Module) -> int:
     if isinstance(network, Cnn):
-        return network.standardise.mean.numel()
-    if isinstance(network, Plain):
-        return network.trunk.class_token.numel()
-    raise TypeError(type(network))
+        channels = network.standardise.mean.numel()
+    elif isinstance(network, Plain):
+        channels = network.trunk.class_token.numel()
+    else:
+        raise TypeError(type(network))
+    blocks = len(network.blocks) if isinstance(network, Hybrid | Plain) and network.stack else 1
+    return channels * blocks
 
 
 def _metrics(history: History) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from stages.backbone.objectives.config import DinoConfig, MfmConfig, SdsslConfig
 from stages.types import Config
 
 TIMM, CNN = "timm:", "cnn:"
+FOCUS, FOCUS_ARCHITECTURE = "focus", "vit_small_patch14_dinov2"
 RATES = {"distill": 3e-3, "mfm": 3e-3}
 """Peak learning rates of `distill` and `mfm`."""
 SELF_DISTILLED_RATE = 5e-4
@@ -19,21 +20,24 @@ SELF_DISTILLED_RATE = 5e-4
 class BackboneConfig(Config):
     """The frozen feature extractor, and how it is trained on your good images."""
 
-    model: str = Field("hybrid", pattern=r"^(hybrid|plain|cnn|(timm|cnn):[A-Za-z0-9_.\-]+)$")
+    model: str = Field("hybrid", pattern=r"^(hybrid|plain|cnn|focus|(timm|cnn):[A-Za-z0-9_.\-]+)$")
     """`hybrid`: frozen ImageNet CNN, then transformer blocks trained on your images. `plain`: small ViT trained on
     them. `cnn`: the CNN alone. `timm:NAME`: pretrained ViT of timm. `cnn:NAME`: feature maps of a CNN of timm.
 
-    Examples: `timm:vit_small_patch14_dinov2.lvd142m`, `cnn:wide_resnet50_2.tv_in1k`. Their weights come over the
+    `focus`: DINOv2's ViT-S/14, fine-tuned for saliency, from a package; a pretrained ViT without a network. Examples
+    of names: `timm:vit_small_patch14_dinov2.lvd142m`, `cnn:wide_resnet50_2.tv_in1k`. Their weights come over the
     network or from `checkpoint`. `timm:NAME` reads hierarchical transformers (GC ViT, Swin) as feature maps too. `cnn`
     and feature maps have no class attention."""
     checkpoint: str | None = None
     """Weights file (.safetensors, .pth) for `timm:NAME` and `cnn:NAME`. null: download.
 
     Either timm's own file or the original file of DINO, DINOv2 or MAE. A .pth file is read with weights_only."""
-    block: int | None = Field(None, ge=1, le=1000)
-    """Transformer block that is read, counted from 1. null: the last.
+    blocks: tuple[Annotated[int, Field(ge=1, le=1000)], ...] | None = Field(None, min_length=1, max_length=24)
+    """Transformer blocks that are read, counted from 1, such as [6, 9]. null: the last.
 
-    Its tokens (after the final norm) and its class attention are read; the blocks after it do not run."""
+    Their tokens (after the final norm) and the last one's class attention are read; the blocks after it do not run."""
+    join_blocks: Literal["average", "stack"] = "average"
+    """Tokens of several `blocks`: their `average`, or channels of all (`stack`)."""
     strides: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field((4, 8, 16), min_length=1, max_length=7)
     """For `cnn:NAME` and hierarchical transformers: strides of the stacked feature maps.
 
@@ -117,14 +121,15 @@ class BackboneConfig(Config):
     def _fits(self) -> Self:
         if list(self.strides) != sorted(set(self.strides)):
             raise ValueError(f"strides {list(self.strides)} must be in ascending order, each stride once")
-        if self.block is not None and (self.model == "cnn" or self.model.startswith(CNN)):
-            raise ValueError(f"block {self.block}: model `{self.model}` has no transformer blocks")
+        self._check_blocks()
+        if self.model == FOCUS and self.checkpoint is not None:
+            raise ValueError("checkpoint is read only with `timm:NAME` and `cnn:NAME`, the model is `focus`")
         if self.timm_name is not None:
             return self
         if self.checkpoint is not None:
             raise ValueError(f"checkpoint is read only with `timm:NAME` and `cnn:NAME`, the model is `{self.model}`")
-        if self.block is not None and self.block > self.depth:
-            raise ValueError(f"block {self.block} is beyond depth {self.depth} of model `{self.model}`")
+        if self.blocks is not None and self.blocks[-1] > self.depth:
+            raise ValueError(f"block {self.blocks[-1]} is beyond depth {self.depth} of model `{self.model}`")
         for name in ("image_side", "crop_side"):
             if getattr(self, name) % 32:
                 raise ValueError(f"{name} {getattr(self, name)} is not a multiple of 32")
@@ -139,6 +144,14 @@ class BackboneConfig(Config):
             self._check_views()
         return self
 
+    def _check_blocks(self) -> None:
+        if self.blocks is None:
+            return
+        if self.model == "cnn" or self.model.startswith(CNN):
+            raise ValueError(f"blocks {list(self.blocks)}: model `{self.model}` has no transformer blocks")
+        if list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError(f"blocks {list(self.blocks)} must be in ascending order, each block once")
+
     def _check_views(self) -> None:
         if self.batch < 2:
             raise ValueError(f"batch {self.batch} cannot hold two views of an image, which `{self.objective}` compares")
@@ -151,8 +164,8 @@ class BackboneConfig(Config):
 
     @property
     def timm_name(self) -> str | None:
-        """timm's name of the model; None if the model is not from timm."""
-        return self.model.partition(":")[2] or None
+        """timm's name of the architecture; None if it is not one of timm's."""
+        return FOCUS_ARCHITECTURE if self.model == FOCUS else self.model.partition(":")[2] or None
 
     @property
     def rate(self) -> float:

@@ -68,6 +68,8 @@ class CompareConfig(ImageNetConfig):
     which removes lot and exposure effects and keeps defects smaller than this. 0: no neighbours.
 
     For `compare: features` only. The restoration's features predict too, also with 0."""
+    mixed_precision: bool = False
+    """Train in half precision on a GPU. A CPU always trains in single precision."""
 
     @model_validator(mode="after")
     def _whole_cells(self) -> Self:

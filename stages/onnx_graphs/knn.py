@@ -14,5 +14,5 @@ from stages.types import Fitted, Samples
 def graph(fitted: Fitted, config: KnnConfig, samples: Samples, cnn: nn.Module | None) -> ExportGraph:
     """See `interface.Graph`."""
     source, grid = deployed_input(config, samples)
-    distance = Nearest(arrays_below(fitted.arrays, f"{config.features}."), config.neighbours)
-    return feature_graph(config, source, cnn, distance, smooth(grid, config.smoothing))
+    distance = Nearest(arrays_below(fitted.arrays, f"{config.features}."), config.neighbours, config.metric == "cosine")
+    return feature_graph(config, source, cnn, distance, smooth(grid, config.smoothing), config.top_share)

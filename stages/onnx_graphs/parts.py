@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from stages.detectors.shared.features import FeatureConfig
 from stages.detectors.shared.gaussian import Gaussian
 from stages.detectors.shared.nearest import CHUNK, channel_divisor
+from stages.detectors.shared.pixel_maps import top_count
 from stages.detectors.shared.surroundings import neighbour_indices
 from stages.onnx_graphs.interface import ExportGraph, Input, feature_input, image_input
 from stages.types import Samples, batches
@@ -73,15 +74,19 @@ class Nearest(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, memory: Mapping[str, NDArray[Any]], neighbours: int) -> None:
+    def __init__(self, memory: Mapping[str, NDArray[Any]], neighbours: int, unit_length: bool = False) -> None:
+        """`unit_length`: whether features are brought to length 1, as those of the memory have it."""
         super().__init__()
-        self._neighbours = neighbours
+        self._neighbours, self._unit_length = neighbours, unit_length
         spread = channel_divisor(memory["spread"])
         for name, value in (("features", memory["features"]), ("centre", memory["centre"]), ("spread", spread)):
             self.register_buffer(name, torch.from_numpy(np.array(value)))
 
     def forward(self, features: Tensor) -> Tensor:
-        queries = (features.flatten(0, 1) - self.centre) / self.spread  # (h, w, C) -> (P, C)
+        flat = features.flatten(0, 1)  # (h, w, C) -> (P, C)
+        if self._unit_length:
+            flat = flat / flat.square().sum(1, keepdim=True).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
+        queries = (flat - self.centre) / self.spread
         nearest: list[Tensor] = []  # empty, or (P, k) squared distances
         for rows in batches(len(self.features), CHUNK):
             part = (self.features[rows].float() - self.centre) / self.spread  # (m, C)
@@ -128,11 +133,13 @@ class Residual(nn.Module):
 
 
 class FeatureMap(nn.Module):
-    """Smoothed map of the distance of each patch's features, and its maximum. The input is an image or features."""
+    """Smoothed map of the distance of each patch's features, and the mean of its highest cells. The input is an image
+    or features."""
 
-    def __init__(self, cnn: nn.Module | None, distance: nn.Module, smoothing: nn.Module) -> None:
+    def __init__(self, cnn: nn.Module | None, distance: nn.Module, smoothing: nn.Module, top_share: float) -> None:
         super().__init__()
         self.cnn, self.distance, self.smooth = cnn, distance, smoothing
+        self._top_share = top_share
 
     def forward(self, given: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -144,7 +151,7 @@ class FeatureMap(nn.Module):
             stack, _ = self.cnn(given.permute(0, 3, 1, 2).float())
             features = stack.permute(0, 2, 3, 1)
         plane = self.smooth(self.distance(features[0]))
-        return plane, plane.max()
+        return plane, plane.flatten().topk(top_count(self._top_share * plane.numel())).values.mean()
 
 
 def deployed_input(config: FeatureConfig, samples: Samples) -> tuple[Input, tuple[int, int]]:
@@ -157,8 +164,13 @@ def deployed_input(config: FeatureConfig, samples: Samples) -> tuple[Input, tupl
 
 
 def feature_graph(
-    config: FeatureConfig, source: Input, cnn: nn.Module | None, distance: nn.Module, smoothing: nn.Module
+    config: FeatureConfig,
+    source: Input,
+    cnn: nn.Module | None,
+    distance: nn.Module,
+    smoothing: nn.Module,
+    top_share: float = 0.0,
 ) -> ExportGraph:
     """The graph of a detector of patch features."""
     network = cnn if config.features == "imagenet" else None
-    return ExportGraph(FeatureMap(network, distance, smoothing).eval(), (source,))
+    return ExportGraph(FeatureMap(network, distance, smoothing, top_share).eval(), (source,))

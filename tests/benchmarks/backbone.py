@@ -41,6 +41,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "hybrid, untrained": {"model": "hybrid", "steps": 0},
     "plain": {"model": "plain"},
     "plain, untrained": {"model": "plain", "steps": 0},
+    "focus, block 6": {"model": "focus", "blocks": (6,)},
+    "focus, block 9": {"model": "focus", "blocks": (9,)},
+    "focus, block 12": {"model": "focus"},
 }
 MORE: dict[str, dict[str, Any]] = {
     "cnn, 192 px": {"model": "cnn", "image_side": 192},
@@ -207,6 +210,8 @@ def main() -> None:
         if chosen.only and name not in chosen.only:
             continue
         steps = {"steps": min(changes.get("steps", 5), 5)} if chosen.quick else {}
+        if chosen.quick and changes["model"] == "focus":
+            steps["image_side"] = 56  # a multiple of its patches of 14 px
         config = BackboneConfig(**{**changes, **small, **steps})
         rows.append(measure(name, config, cells, 1 if chosen.quick else chosen.folds))
         lines = list(show(rows))

@@ -80,7 +80,7 @@ def training(images: np.ndarray, config: IntraConfig, repeats: int, device: str)
     """Seconds of a gather and of a step, both ways."""
     task = InpaintingTask(build(config, 0), config).to(device)
     adam, _ = task.optimizer(1000)
-    data, rng = TrainingWindows(images, config, 0), np.random.default_rng(0)
+    data, rng = TrainingWindows(images, config, 0, device), np.random.default_rng(0)
     allowed = win.views_allowed(config.rotations, config.flips)
     starts, tokens = config.grid_side - config.window_side + 1, config.window_side**2
 

@@ -14,9 +14,9 @@ class Features:
     """A backbone's output for B images."""
 
     tokens: NDArray[np.float32]
-    """(B, h, w, C) patch tokens of the chosen block, after the final norm; or stacked feature maps."""
+    """(B, h, w, C) patch tokens of the chosen blocks, after the final norm; or stacked feature maps."""
     attention: NDArray[np.float32] | None
-    """(B, heads, h, w) attention of the class token to the patches in that block, after the softmax. The sum over
+    """(B, heads, h, w) attention of the class token to the patches in the last of them, after the softmax. The sum over
     patches is at most 1, since the class token and registers get the rest. None without a class token."""
 
 
@@ -32,11 +32,11 @@ class Backbone(Protocol):
     channels: int
     """C."""
     heads: int
-    """Attention heads of the block; 0 without class attention."""
+    """Attention heads of a block; 0 without class attention."""
     patch_size: int
     """Pixels per token along a side: S = h * patch_size."""
-    block: int | None
-    """Transformer block that is read, counted from 1; None for feature maps."""
+    blocks: tuple[int, ...] | None
+    """Transformer blocks that are read, counted from 1; None for feature maps."""
     prefix_tokens: int
     """Tokens before the patches: class token, registers and the like. `Features.tokens` does not include them."""
     registers: int

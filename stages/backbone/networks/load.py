@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.backbone.config import CNN, BackboneConfig
+from stages.backbone.config import CNN, FOCUS, BackboneConfig
 from stages.backbone.networks.crops import to_pixels
 from stages.backbone.networks.feature_map import FeatureMap, check_map
+from stages.backbone.networks.focus import focus_weights
 from stages.backbone.networks.interface import Features
 from stages.backbone.networks.lite0 import MEAN, SPREAD
 from stages.backbone.networks.timm_models import create, create_pretrained
@@ -25,8 +26,8 @@ from stages.torch_setup import one_thread
 from stages.types import Fitted, UserError, batches
 
 ARCHITECTURE_FIELDS = ("model", "image_side", "patch", "depth", "heads", "width", "mlp_ratio")
-"""Parameters that determine the features beside the weights, with `block` if it is not the last; other parameters act
-through the weights."""
+"""Parameters that determine the features beside the weights, with `blocks` and `join_blocks` if blocks are named; other
+parameters act through the weights."""
 
 GPU_BATCH = 64
 """Images that pass through a GPU together."""
@@ -47,6 +48,11 @@ def pretrained(config: BackboneConfig) -> TimmVit | FeatureMap:
             model.
     """
     assert config.timm_name is not None
+    if config.model == FOCUS:
+        model = create(config.timm_name, config.image_side)
+        _check(model, config)
+        model.load_state_dict(focus_weights(config.image_side))
+        return _around(model, config)
     check = partial(_check, config=config)
     return _around(create_pretrained(config.timm_name, config.image_side, config.checkpoint, check), config)
 
@@ -54,20 +60,22 @@ def pretrained(config: BackboneConfig) -> TimmVit | FeatureMap:
 def _around(model: nn.Module, config: BackboneConfig) -> TimmVit | FeatureMap:
     _check(model, config)
     if is_vit(model):
-        return TimmVit(model, config.block)
+        return TimmVit(model, config.blocks, config.join_blocks == "stack")
     return FeatureMap(model, config.image_side, config.patch, config.strides)
 
 
 def _check(model: nn.Module, config: BackboneConfig) -> None:
-    name = config.model.partition(":")[2]
+    name = config.timm_name or config.model
     if not is_vit(model):
-        if config.block is not None:
-            raise UserError(f"backbone.block: `{name}` is read by its feature maps; set block to null, choose strides")
+        if config.blocks is not None:
+            raise UserError(
+                f"backbone.blocks: `{name}` is read by its feature maps; set blocks to null, choose strides"
+            )
         check_map(model, name, config.image_side, config.patch, config.strides)
         return
     if config.model.startswith(CNN):
         raise UserError(f"backbone.model: `{name}` is a ViT, not a convolutional network; write `timm:{name}`")
-    check_vit(model, name, config.image_side, config.block)
+    check_vit(model, name, config.image_side, config.blocks)
 
 
 def architecture_of(config: BackboneConfig, network: nn.Module) -> dict[str, Any]:
@@ -80,9 +88,10 @@ def architecture_of(config: BackboneConfig, network: nn.Module) -> dict[str, Any
         names = ("model", "image_side", "patch")
     else:
         names = tuple(n for n in ARCHITECTURE_FIELDS if n != "width" or config.model == "plain")
-    if config.block is not None:
-        names = (*names, "block")
-    return {name: getattr(config, name) for name in names}
+    architecture = {name: getattr(config, name) for name in names}
+    if config.blocks is not None:
+        architecture |= {"blocks": list(config.blocks), "join_blocks": config.join_blocks}
+    return architecture
 
 
 def digest_of(arrays: Mapping[str, NDArray[Any]], architecture: Mapping[str, Any]) -> str:
@@ -101,7 +110,7 @@ def load(fitted: Fitted, device: str) -> LoadedBackbone:
     Raises:
         UserError: the weights do not belong to the description beside them.
     """
-    config = BackboneConfig(**fitted.info["architecture"])
+    config = BackboneConfig(**_of_today(fitted.info["architecture"]))
     digest = digest_of(fitted.arrays, fitted.info["architecture"])
     if digest != fitted.info["digest"]:
         raise UserError(
@@ -112,6 +121,14 @@ def load(fitted: Fitted, device: str) -> LoadedBackbone:
         network = network_for(config)
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in fitted.arrays.items()})
     return LoadedBackbone(network.to(device).eval(), fitted.info, device)
+
+
+def _of_today(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """Backbones that were fitted before several blocks could be read have one `block`."""
+    fields = dict(architecture)
+    if "block" in fields:
+        fields["blocks"] = [fields.pop("block")]
+    return fields
 
 
 class LoadedBackbone:
@@ -128,13 +145,12 @@ class LoadedBackbone:
         self.channels: int = info["channels"]
         self.heads: int = info["heads"]
         self.patch_size: int = self.image_side // self.grid[0]
+        self.blocks: tuple[int, ...] | None = getattr(network, "blocks", None)
         if isinstance(network, TimmVit | FeatureMap):
-            self.block, self.prefix_tokens, self.registers = network.block, network.prefix_tokens, network.registers
+            self.prefix_tokens, self.registers = network.prefix_tokens, network.registers
             self.mean, self.std = _rgb(network.mean), _rgb(network.spread)
         else:
-            trunk = getattr(network, "trunk", None)
-            self.block = None if trunk is None else info["architecture"].get("block", len(trunk.blocks))
-            self.prefix_tokens, self.registers = int(trunk is not None), 0
+            self.prefix_tokens, self.registers = int(hasattr(network, "trunk")), 0
             centre, spread = PIXELS if isinstance(network, Plain) else (MEAN, SPREAD)
             self.mean, self.std = _rgb(torch.full((3,), centre)), _rgb(torch.full((3,), spread))
 

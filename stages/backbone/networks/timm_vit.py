@@ -1,4 +1,4 @@
-"""Any ViT of timm behind the same forward pass: tokens and class attention of one block.
+"""Any ViT of timm behind the same forward pass: tokens and class attention of chosen blocks.
 
 Legend: B images; S image side; h, w grid; N = h * w patches; P prefix tokens (class token, registers); C channels; H
 heads.
@@ -6,11 +6,13 @@ heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from stages.backbone.networks.blocks import chosen, join
 from stages.types import UserError
 
 
@@ -23,7 +25,7 @@ def is_vit(model: Any) -> bool:
 
 
 class TimmVit(nn.Module):
-    """Patch tokens of a block after the final norm, and its class attention if there is a class token.
+    """Patch tokens of blocks after the final norm, and the last one's class attention if there is a class token.
 
     Tokens of an earlier block pass through the same final norm, as DINO and DVT read them (DINO's
     `get_intermediate_layers`).
@@ -32,13 +34,13 @@ class TimmVit(nn.Module):
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, model: nn.Module, block: int | None = None) -> None:
+    def __init__(self, model: nn.Module, blocks: Sequence[int] | None = None, stack: bool = False) -> None:
         """`model`: a model of timm that `check_vit` accepts, with its weights or before they are loaded. It is changed:
-        blocks after `block` are dropped."""
+        blocks after the last of `blocks` are dropped."""
         super().__init__()
         vit: Any = model
-        self.block = len(vit.blocks) if block is None else block
-        vit.blocks = vit.blocks[: self.block]
+        self.blocks, self.stack = chosen(blocks, len(vit.blocks)), stack
+        vit.blocks = vit.blocks[: self.blocks[-1]]
         self.vit = vit
         attention: Any = getattr(vit.blocks[-1], "attn", None)
         # In every ViT of timm with a class token, this token is the first prefix token.
@@ -49,7 +51,7 @@ class TimmVit(nn.Module):
             attention.attn_drop.register_forward_hook(self._keep)
         self._weights: Tensor | None = None
         self.grid: tuple[int, int] = (vit.patch_embed.grid_size[0], vit.patch_embed.grid_size[1])
-        self.channels: int = vit.num_features
+        self.channels: int = vit.num_features * (len(self.blocks) if stack else 1)
         self.prefix_tokens: int = vit.num_prefix_tokens
         registers = getattr(vit, "reg_token", None)
         self.registers: int = 0 if registers is None else registers.shape[1]
@@ -66,22 +68,23 @@ class TimmVit(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), class attention (B, H, h, w) or None."""
         pixels = (images - self.mean[:, None, None]) / self.spread[:, None, None]
-        (x,) = self.vit.forward_intermediates(
-            pixels, indices=[self.block - 1], norm=True, output_fmt="NLC", intermediates_only=True
-        )  # (B, N, C)
+        indices = [block - 1 for block in self.blocks]
+        outputs = self.vit.forward_intermediates(
+            pixels, indices=indices, norm=True, output_fmt="NLC", intermediates_only=True
+        )  # of each block (B, N, C)
         if isinstance(self.vit.norm, nn.Identity):  # models that pool the mean have their last norm after pooling
-            x = self.vit.fc_norm(x)
-        tokens = x.transpose(1, 2).reshape(len(x), -1, *self.grid)
+            outputs = [self.vit.fc_norm(x) for x in outputs]
+        tokens = [x.transpose(1, 2).reshape(len(x), -1, *self.grid) for x in outputs]
         weights, self._weights = self._weights, None
-        return tokens, None if weights is None else weights.reshape(len(x), -1, *self.grid)
+        return join(tokens, self.stack), None if weights is None else weights.reshape(len(images), -1, *self.grid)
 
 
-def check_vit(model: Any, name: str, image_side: int, block: int | None) -> None:
+def check_vit(model: Any, name: str, image_side: int, blocks: Sequence[int] | None) -> None:
     """Raises:
     UserError: the side is not a multiple of the patch size, or the model has fewer blocks.
     """
     patch: int = model.feature_info[-1]["reduction"]
     if image_side % patch:
         raise UserError(f"backbone.image_side: {image_side} is not a multiple of the patch size {patch} of `{name}`")
-    if block is not None and block > len(model.blocks):
-        raise UserError(f"backbone.block: {block} is beyond the {len(model.blocks)} blocks of `{name}`")
+    if blocks is not None and blocks[-1] > len(model.blocks):
+        raise UserError(f"backbone.blocks: {blocks[-1]} is beyond the {len(model.blocks)} blocks of `{name}`")

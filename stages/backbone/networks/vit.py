@@ -7,7 +7,7 @@ BEiT, ICLR 2022, section 2.3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbone.config import BackboneConfig
+from stages.backbone.networks.blocks import chosen, join
 from stages.backbone.networks.lite0 import STACK_CHANNELS, Lite0
 
 PIXELS = (127.0, 64.0)
@@ -79,22 +80,25 @@ class Trunk(nn.Module):
             return self.position
         return F.interpolate(self.position[None], (h, w), mode="bicubic")[0]
 
-    def forward(
-        self, patches: Tensor, masked: Tensor | None = None, blocks: int | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the blocks.
+    def forward(self, patches: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Run all blocks.
 
         Args:
             patches: (B, C, h, w).
             masked: (B, h, w), True where the mask token replaces the patch.
-            blocks: number of blocks to run, from the first; None: all.
 
         Returns:
-            Patch tokens (B, C, h, w), class token (B, C), class attention (B, H, h, w) of the last block that ran.
+            Patch tokens (B, C, h, w), class token (B, C), class attention (B, H, h, w) of the last block.
         """
-        b, c, h, w = patches.shape
-        *_, (x, weights) = islice(self.states(patches, masked), blocks)
-        return x[:, 1:].transpose(1, 2).reshape(b, c, h, w), x[:, 0], weights[..., 1:].reshape(b, -1, h, w)
+        *_, (x, weights) = self.states(patches, masked)
+        return _grid(x[:, 1:], patches), x[:, 0], weights[..., 1:].reshape(len(x), -1, *patches.shape[2:])
+
+    def read(self, patches: Tensor, blocks: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+        """Tokens (B, C, h, w) of each of the blocks, counted from 1 in ascending order, and the class attention
+        (B, H, h, w) of the last of them. Blocks behind it do not run."""
+        states = list(islice(self.states(patches), blocks[-1]))
+        attention = states[-1][1][..., 1:].reshape(len(patches), -1, *patches.shape[2:])
+        return [_grid(states[number - 1][0][:, 1:], patches) for number in blocks], attention
 
     def states(self, patches: Tensor, masked: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """After each block: (B, 1 + N, C), the class token first, and the class token's weights (B, H, 1 + N)."""
@@ -106,6 +110,11 @@ class Trunk(nn.Module):
         for block in self.blocks:
             x, weights = block(x)
             yield x, weights
+
+
+def _grid(tokens: Tensor, patches: Tensor) -> Tensor:
+    """(B, N, C) -> (B, C, h, w), the shape of `patches`."""
+    return tokens.transpose(1, 2).reshape(patches.shape)
 
 
 class Standardise(nn.Module):
@@ -152,12 +161,12 @@ class Hybrid(Cnn):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
         self.trunk = Trunk(STACK_CHANNELS, config, config.layer_scale)
-        self.block = config.block
+        self.blocks, self.stack = chosen(config.blocks, config.depth), config.join_blocks == "stack"
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), class attention (B, H, h, w)."""
-        tokens, _, attention = self.trunk(self.patches(images), blocks=self.block)
-        return tokens, attention
+        tokens, attention = self.trunk.read(self.patches(images), self.blocks)
+        return join(tokens, self.stack), attention
 
 
 class Plain(nn.Module):
@@ -168,7 +177,7 @@ class Plain(nn.Module):
         self.embed = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
         self.trunk = Trunk(config.width, config, layer_scale=1.0)
         self.norm = nn.LayerNorm(config.width)
-        self.block = config.block
+        self.blocks, self.stack = chosen(config.blocks, config.depth), config.join_blocks == "stack"
 
     def patches(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) pixels in [0, 255] -> (B, C, h, w)."""
@@ -176,5 +185,6 @@ class Plain(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, S, S) pixels in [0, 255] -> tokens (B, C, h, w), class attention (B, H, h, w)."""
-        tokens, _, attention = self.trunk(self.patches(images), blocks=self.block)
-        return self.norm(tokens.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), attention
+        tokens, attention = self.trunk.read(self.patches(images), self.blocks)
+        normed = [self.norm(each.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for each in tokens]
+        return join(normed, self.stack), attention

@@ -16,7 +16,7 @@ from stages.detectors.ear.config import EarConfig, MaskKind
 from stages.detectors.ear.restore import as_tensor, restore
 from stages.detectors.ear.unet import UNet
 from stages.detectors.shared.named_arrays import arrays_below
-from stages.detectors.shared.pixel_maps import PIXEL_KINDS, PixelKind, pixel_scale, top_count
+from stages.detectors.shared.pixel_maps import PIXEL_KINDS, PixelKind, pixel_scale, top_mean
 from stages.detectors.shared.resizing import to_bytes
 from stages.types import Fitted, ScoreMap
 
@@ -44,7 +44,7 @@ def score_by_pixels(
             good = arrays_below(fitted.arrays, f"{kind}.{by}.")
             maps[kind, by] = standardise(difference.numpy(), good["mean"], good["spread"], config)
         restorations[kind] = to_bytes(restoration[0])
-    scores = {key: _top_mean(plane, config.top_fraction) for key, plane in maps.items()}
+    scores = {key: top_mean(plane, config.top_fraction) for key, plane in maps.items()}
     return ScoreMap(
         anomaly_map=maps[config.mask, deployed],
         image_score=scores[config.mask, deployed],
@@ -71,9 +71,3 @@ def standardise(
     """
     plane = (difference - mean) / pixel_scale(spread, config.spread_floor)
     return gaussian_filter(plane, config.smooth_sigma, mode="nearest").astype(np.float32)
-
-
-def _top_mean(plane: NDArray[np.float32], fraction: float) -> float:
-    """Mean of the highest `fraction` of the pixels, at least one pixel."""
-    count = top_count(fraction * plane.size)
-    return float(np.sort(plane, axis=None)[-count:].mean(dtype=np.float64))

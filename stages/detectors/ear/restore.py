@@ -48,7 +48,11 @@ class Recovery(Task):
 
     def loss(self, batch: Pair) -> dict[str, Tensor]:
         hinted, target = batch
-        restored = self.network(hinted)
+        restored = self.network(hinted).float()
+        with torch.autocast(restored.device.type, enabled=False):  # half precision is too coarse for variances
+            return self._loss(restored, target)
+
+    def _loss(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
         l2 = (restored - target).square().mean()
         edges, structure = (1 - gms(restored, target)).mean(), (1 - ssim(restored, target)).mean()
         total = l2 + self._config.gms_weight * edges + self._config.ssim_weight * structure
@@ -87,6 +91,7 @@ def train(training: Masked, validation: Masked, config: EarConfig, seed: int, se
         patience=config.patience,
         seed=seed,
         session=session,
+        mixed_precision=config.mixed_precision,
     )
     return task.network, history
 

@@ -35,7 +35,7 @@ class GaborConfig(DetectorConfig):
     ridge: float = Field(0.01, gt=0.0, le=1.0)
     """Added to the covariance's diagonal, as a share of its mean diagonal."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
-    """Standard deviation, in grid cells, of the Gaussian filter over the map. The map's maximum is the score."""
+    """Standard deviation, in grid cells, of the Gaussian filter over the map. The score is that of the smoothed map."""
 
     @model_validator(mode="after")
     def _sides_fit(self) -> GaborConfig:

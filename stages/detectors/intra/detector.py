@@ -75,7 +75,7 @@ def _train(
 ) -> _State:
     task = InpaintingTask(build(config, seed), config)
     validation_windows = validation_batches(validation_images, config, seed)
-    training_windows = TrainingWindows(training_images, config, seed)
+    training_windows = TrainingWindows(training_images, config, seed, session.device)
     history = train_network(
         task,
         training_windows.epoch,
@@ -85,6 +85,7 @@ def _train(
         patience=config.patience,
         seed=seed,
         session=session,
+        mixed_precision=config.mixed_precision,
     )
     network = task.network.to(session.device)
     best = history.epochs[history.best_epoch]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 Index = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
@@ -84,22 +85,22 @@ def views_allowed(rotations: bool, flips: bool) -> Index:
     return np.array([0, 1, 4, 5]) if flips else np.array([0])
 
 
-def gather(images: Pixels, which: Index, views: Index, windows: Windows, tables: Index) -> Pixels:
-    """Read the pixels of windows from images, turned or mirrored.
+def gather(images: Tensor, which: Tensor, views: Tensor, positions: Tensor, tables: Tensor) -> Tensor:
+    """Read the pixels of windows from images, turned or mirrored, on the device that holds the images.
 
     Args:
-        images: (N, S, S, 3).
+        images: (N, S, S, 3) uint8.
         which: (W,) index of each window's image.
         views: (W,) index of each window's view in `tables`.
+        positions: (W, T), as in `Windows`.
         tables: from `pixel_tables`.
 
     Returns:
-        (W, T, P), the values of a patch in the order row, column, colour.
+        (W, T, P) uint8, the values of a patch in the order row, column, colour.
     """
-    count, tokens = windows.positions.shape
-    flat = images.reshape(images.shape[0], -1, 3)  # (N, S * S, 3)
-    source = tables[views[:, None], windows.positions]  # (W, T, K * K)
-    return flat[which[:, None, None], source].reshape(count, tokens, -1)
+    source = tables[views[:, None], positions]  # (W, T, K * K)
+    pixels = images.flatten(1, 2)[which[:, None, None], source]  # (N, S * S, 3) -> (W, T, K * K, 3)
+    return pixels.flatten(2)
 
 
 def to_patches(image: Pixels, patch: int) -> Pixels:

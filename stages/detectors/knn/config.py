@@ -20,10 +20,15 @@ class KnnConfig(FeatureConfig):
     """Side in pixels of the square images that the detector's own model sees.
 
     For `features: imagenet` only; a multiple of 32."""
+    metric: Literal["spread", "euclidean", "cosine"] = "spread"
+    """Distance of two features: with all channels scaled to equal `spread`, as they are (`euclidean`), or of unit
+    length (`cosine`).
+
+    `cosine` is the Euclidean distance of features of length 1, the square root of 2 - 2 cos."""
     neighbours: int = Field(1, ge=1, le=50)
     """A patch's score is its mean distance to this many nearest features of good images."""
-    memory_size: int = Field(5000, ge=10, le=10_000_000)
-    """Patch features of good images that are kept."""
+    memory_size: int | None = Field(5000, ge=10, le=10_000_000)
+    """Patch features of good images that are kept. null: all."""
     coreset: Literal["random", "greedy"] = "greedy"
     """How the memory is chosen: `random`, or `greedy`, each farthest from those before.
 
@@ -31,4 +36,6 @@ class KnnConfig(FeatureConfig):
     coreset_pool: int = Field(50_000, ge=10, le=10_000_000)
     """Patch features sampled for `coreset: greedy` to choose from."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
-    """Standard deviation, in grid cells, of the Gaussian filter over the map. The map's maximum is the score."""
+    """Standard deviation, in grid cells, of the Gaussian filter over the map. The score is that of the smoothed map."""
+    top_share: float = Field(0.0, ge=0.0, le=1.0)
+    """The image score is the mean of this share of the map's highest cells. 0: the highest alone."""

@@ -2,7 +2,9 @@
 
 Source: Roth et al., "PatchCore", CVPR 2022.
 Deviations: the mean distance to `neighbours` features instead of the re-weighted nearest; distances in channels of
-equal spread; the memory may be sampled at random instead of chosen greedily; the map is smoothed on the grid.
+equal spread unless `metric` says otherwise; the memory may be sampled at random instead of chosen greedily; the map is
+smoothed on the grid. With `metric: cosine`, `memory_size: null` and `top_share: 0.01` it compares as Damm et al.,
+"AnomalyDINO", WACV 2025, does: without rotated references and mask of the background.
 
 Legend: N images; B of them in a batch; P = h * w patches; C channels.
 """
@@ -10,6 +12,7 @@ Legend: N images; B of them in a batch; P = h * w patches; C channels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -56,29 +59,40 @@ def _fit_memories(parts: Sequence[Samples], config: KnnConfig, seed: int, device
 
 
 def score(fitted: Fitted, samples: Samples, config: KnnConfig, device: str) -> Iterator[ScoreMap]:
-    """Yield the smoothed map of distances (h, w) and its maximum as image score.
+    """Yield the smoothed map of distances (h, w) and its highest cells' mean (`top_share`) as image score.
 
     Extras: the image score with each kind of features, if several are compared.
     """
     searches = {
         kind: Search(Memory.from_arrays(fitted.arrays, f"{kind}."), config.neighbours, device) for kind in config.kinds
     }
-    maps = {kind: partial(_distance_map, search, config.smoothing) for kind, search in searches.items()}
-    yield from score_by_kind(samples, maps)
+    maps = {kind: partial(_distance_map, search, config) for kind, search in searches.items()}
+    yield from score_by_kind(samples, maps, config.top_share)
 
 
 def _fit_memory(parts: Sequence[Samples], kind: Kind, config: KnnConfig, seed: int, device: str) -> Memory:
     first = next(feature_batches(parts[0].take([0]), kind))
     patches = first.shape[1] * first.shape[2]
+    count = sum(map(len, parts))
+    kept = config.memory_size or count * patches
     greedy = config.coreset == "greedy"
-    size = max(config.coreset_pool, config.memory_size) if greedy else config.memory_size
-    blocks = (block for part in parts for block in feature_batches(part, kind))
-    memory = sample_memory(blocks, sum(map(len, parts)), patches, size, seed)
-    return coreset(memory, config.memory_size, seed, device) if greedy else memory
+    blocks = (_comparable(block, config) for part in parts for block in feature_batches(part, kind))
+    memory = sample_memory(blocks, count, patches, max(config.coreset_pool, kept) if greedy else kept, seed)
+    if config.metric != "spread":  # distances are then computed in the channels as they are
+        memory = replace(memory, centre=np.zeros_like(memory.centre), spread=np.ones_like(memory.spread))
+    return coreset(memory, kept, seed, device) if greedy else memory
 
 
-def _distance_map(search: Search, smoothing: float, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def _comparable(features: NDArray[np.float32], config: KnnConfig) -> NDArray[np.float32]:
+    """(..., C) -> the same shape: of length 1 if they are compared by their cosine."""
+    if config.metric != "cosine":
+        return features
+    length = np.linalg.norm(features, axis=-1, keepdims=True)
+    return features / np.maximum(length, np.finfo(np.float32).tiny)
+
+
+def _distance_map(search: Search, config: KnnConfig, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """(h, w, C) -> (h, w)."""
     with one_thread():
-        distances = search.distances(features.reshape(-1, features.shape[-1]))
-    return gaussian_filter(distances.reshape(features.shape[:2]), smoothing)
+        distances = search.distances(_comparable(features, config).reshape(-1, features.shape[-1]))
+    return gaussian_filter(distances.reshape(features.shape[:2]), config.smoothing)

@@ -30,4 +30,4 @@ class PadimConfig(FeatureConfig):
     """Distance, in grid cells, of the eight neighbours that predict a cell's features. The prediction is subtracted,
     which removes lot and exposure effects and keeps defects smaller than this. 0: no neighbours."""
     smoothing: float = Field(1.0, ge=0.0, le=8.0)
-    """Standard deviation, in grid cells, of the Gaussian filter over the map. The map's maximum is the score."""
+    """Standard deviation, in grid cells, of the Gaussian filter over the map. The score is that of the smoothed map."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.detectors.interface import ImageNetConfig
+from stages.detectors.shared.pixel_maps import top_mean
 from stages.types import Rows, Samples, ScoreMap, UserError, batches
 
 Kind = Literal["imagenet", "raw", "clean"]
@@ -53,19 +54,22 @@ def feature_batches(samples: Samples, kind: Kind) -> Iterator[NDArray[np.float32
 
 
 def score_by_kind(
-    samples: Samples, map_functions: Mapping[Kind, Callable[[NDArray[np.float32]], NDArray[np.float32]]]
+    samples: Samples,
+    map_functions: Mapping[Kind, Callable[[NDArray[np.float32]], NDArray[np.float32]]],
+    top_share: float = 0.0,
 ) -> Iterator[ScoreMap]:
-    """Yield, for each image, the map of the first kind of features and its maximum as image score.
+    """Yield, for each image, the map of the first kind of features and its image score.
 
-    Extras: the maximum of each kind's map, if there are several kinds.
+    Extras: the image score of each kind's map, if there are several kinds.
 
     Args:
         map_functions: by kind, the function from the features (h, w, C) of an image to its anomaly map.
+        top_share: the image score is the mean of this share of the map's highest cells; with 0 the highest alone.
     """
     streams = [feature_batches(samples, kind) for kind in map_functions]
     for blocks in zip(*streams, strict=True):  # the same images in each kind of features
         for image in zip(*blocks, strict=True):
             planes = {kind: make(features) for (kind, make), features in zip(map_functions.items(), image, strict=True)}
-            scores: dict[str, float] = {kind: float(plane.max()) for kind, plane in planes.items()}
+            scores: dict[str, float] = {kind: top_mean(plane, top_share) for kind, plane in planes.items()}
             deployed = next(iter(planes))
             yield ScoreMap(planes[deployed], scores[deployed], extras=scores if len(scores) > 1 else {})

@@ -76,11 +76,11 @@ def test_a_killed_stage_goes_on_and_the_cache_may_vanish(
 DIES_IN_TRAINING = """
 import os, signal, sys
 from pathlib import Path
-from stages import training
+from stages import lightning_loop
 from pipeline.stage_io.run_stage import run as run_stage
 
-steps, keep = [], training._Record.on_train_epoch_end
-step = training._Module.training_step
+steps, keep = [], lightning_loop.Record.on_train_epoch_end
+step = lightning_loop._Module.training_step
 
 def counted(self, *arguments):
     steps.append(1)
@@ -91,8 +91,8 @@ def end_of_epoch(self, *arguments):
     if len(self.history) == int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-training._Module.training_step = counted
-training._Record.on_train_epoch_end = end_of_epoch
+lightning_loop._Module.training_step = counted
+lightning_loop.Record.on_train_epoch_end = end_of_epoch
 run_stage(*sys.argv[2:])
 print("steps", len(steps))
 """

@@ -66,12 +66,13 @@ def test_a_killed_pretraining_resumes_to_the_same_bytes(
     assert len(whole.metrics["curve"]) == 3
 
 
+BOTH_STACKED: dict[str, Any] = {"blocks": (1, 2), "join_blocks": "stack"}
 CHANGES: list[tuple[str, str, Any]] = [
     ("hybrid", "image_side", 96),
     ("cnn", "patch", 8),
     ("hybrid", "depth", 1),
-    ("hybrid", "block", 1),
-    ("plain", "block", 1),
+    ("hybrid", "blocks", (1,)),
+    ("plain", "blocks", (1, 2)),
     ("hybrid", "heads", 2),
     ("plain", "width", 16),
     ("plain", "mlp_ratio", 1.0),
@@ -109,17 +110,17 @@ def test_the_list_of_fields_is_whole() -> None:
         "sdssl",
         "mfm",
     }
-    elsewhere = {"model", "checkpoint", "strides"} | of_objectives  # objectives/test_fields.py
+    elsewhere = {"model", "checkpoint", "strides", "join_blocks"} | of_objectives  # objectives/test_fields.py
     assert {field for _, field, _ in CHANGES} | elsewhere == set(BackboneConfig.model_fields)
 
 
 @pytest.mark.parametrize("model", ["hybrid", "plain"])
 def test_a_block_before_the_last_gives_its_own_tokens_and_attention(model: str) -> None:
-    first = build(small(model=model, block=1), textures(5, 0), textures(2, 1), 0, Session())
-    last = build(small(model=model, block=2), textures(5, 0), textures(2, 1), 0, Session())
+    first = build(small(model=model, blocks=(1,)), textures(5, 0), textures(2, 1), 0, Session())
+    last = build(small(model=model, blocks=(2,)), textures(5, 0), textures(2, 1), 0, Session())
     assert first.arrays.keys() == built(model).arrays.keys()
     assert all(np.array_equal(a, built(model).arrays[n]) for n, a in first.arrays.items())  # trained in full
-    assert first.info["architecture"] == {**built(model).info["architecture"], "block": 1}
+    assert first.info["architecture"] == {**built(model).info["architecture"], "blocks": [1], "join_blocks": "average"}
     images, network = textures(2, 2), network_for(small(model=model))
     network.load_state_dict({n: torch.from_numpy(a) for n, a in first.arrays.items()})
     with torch.inference_mode():
@@ -127,11 +128,11 @@ def test_a_block_before_the_last_gives_its_own_tokens_and_attention(model: str) 
         tokens = network.norm(x[:, 1:]) if model == "plain" else x[:, 1:]
     result = load(first, "cpu")
     features = result.extract(images)
-    assert features.attention is not None and result.block == 1
+    assert features.attention is not None and result.blocks == (1,)
     np.testing.assert_allclose(features.tokens.reshape(2, 16, -1), tokens, atol=1e-4)
     np.testing.assert_allclose(features.attention.reshape(2, -1, 16), weights[..., 1:], atol=1e-5)
     whole, same = load(built(model), "cpu"), load(last, "cpu")
-    assert whole.block == same.block == 2
+    assert whole.blocks == same.blocks == (2,)
     assert whole.extract(images).tokens.tobytes() == same.extract(images).tokens.tobytes()
 
 
@@ -148,7 +149,7 @@ def test_the_interface_tells_how_pixels_are_normalised(model: str) -> None:
         torch.testing.assert_close(seen[-1], torch.full((1, 3, 64, 64), above), atol=1e-5, rtol=0)
     assert backbone.patch_size == 16 and backbone.registers == 0
     assert backbone.prefix_tokens == (0 if model == "cnn" else 1)
-    assert backbone.block == (None if model == "cnn" else 2)
+    assert backbone.blocks == (None if model == "cnn" else (2,))
 
 
 def test_the_description_of_a_backbone_has_no_more_than_it_had() -> None:
@@ -269,3 +270,30 @@ def test_batches_in_half_precision_give_nearly_the_same_and_do_not_depend_on_the
     assert result.tokens.dtype == result.attention.dtype == np.float32
     assert few.tokens.tobytes() == result.tokens[:2].tobytes()
     assert few.attention.tobytes() == result.attention[:2].tobytes()
+
+
+@pytest.mark.parametrize("model", ["hybrid", "plain"])
+def test_several_blocks_are_averaged_or_stacked(model: str) -> None:
+    """Against each block read alone, from the same weights; attention is the last block's."""
+    images = textures(2, 2)
+    one, two, both, stacked = (
+        load(build(small(model=model, **fields), textures(5, 0), textures(2, 1), 0, Session()), "cpu")
+        for fields in ({"blocks": (1,)}, {"blocks": (2,)}, {"blocks": (1, 2)}, BOTH_STACKED)
+    )
+    first, second = one.extract(images), two.extract(images)
+    mean, stack = both.extract(images), stacked.extract(images)
+    np.testing.assert_allclose(mean.tokens, (first.tokens + second.tokens) / 2, atol=1e-5)
+    np.testing.assert_allclose(stack.tokens, np.concatenate([first.tokens, second.tokens], -1), atol=1e-5)
+    assert stacked.channels == 2 * one.channels == stack.tokens.shape[-1] and both.channels == one.channels
+    for features in (mean, stack):
+        assert features.attention is not None and second.attention is not None
+        np.testing.assert_allclose(features.attention, second.attention, atol=1e-6)
+
+
+def test_a_backbone_of_before_with_one_block_is_still_read() -> None:
+    fitted = build(small(model="plain", blocks=(1,)), textures(5, 0), textures(2, 1), 0, Session())
+    now = fitted.info["architecture"]
+    before = {name: value for name, value in now.items() if name not in ("blocks", "join_blocks")} | {"block": 1}
+    old = Fitted(fitted.arrays, {**fitted.info, "architecture": before, "digest": digest_of(fitted.arrays, before)})
+    images = textures(1, 2)
+    assert load(old, "cpu").extract(images).tokens.tobytes() == load(fitted, "cpu").extract(images).tokens.tobytes()

@@ -73,6 +73,8 @@ def parity(name: str, fitted: Fitted, config: Any, images: Samples, cnn: nn.Modu
         ("intra", {"compare": "ssim"}),
         ("knn", {"compare_features": False}),
         ("knn", {"compare_features": False, "features": "raw"}),
+        ("knn", {"compare_features": False, "features": "raw", "metric": "cosine", "top_share": 0.3}),
+        ("knn", {"compare_features": False, "metric": "euclidean", "memory_size": None}),
         ("padim", {"compare_features": False, "features": "raw"}),
         ("padim", {"compare_features": False, "features": "clean", "surroundings": 1}),
         ("pca", {}),

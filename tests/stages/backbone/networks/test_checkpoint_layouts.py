@@ -152,5 +152,5 @@ def test_a_norm_after_averaging_has_its_other_name(tmp_path: Path) -> None:
 def test_only_the_blocks_that_are_read_are_kept(tmp_path: Path) -> None:
     name, side = NAMES["dino"]
     save_file(weights(name, side), tmp_path / "a.safetensors")
-    network = pretrained(config(name, side, tmp_path / "a.safetensors", block=2))
+    network = pretrained(config(name, side, tmp_path / "a.safetensors", blocks=(2,)))
     assert not any(n.startswith("vit.blocks.2") for n in network.state_dict())

@@ -103,7 +103,7 @@ def test_what_is_saved_is_what_was_built(weights: Path) -> None:
     features = backbone.extract(images)
     assert features.attention is None and features.tokens.shape == (3, 4, 4, 176)
     assert features.tokens[2].tobytes() == backbone.extract(images[2:]).tokens[0].tobytes()
-    assert (backbone.block, backbone.prefix_tokens, backbone.registers, backbone.patch_size) == (None, 0, 0, 16)
+    assert (backbone.blocks, backbone.prefix_tokens, backbone.registers, backbone.patch_size) == (None, 0, 0, 16)
     assert (backbone.mean, backbone.std) == ((0.5,) * 3, (0.5,) * 3)
 
 
@@ -119,7 +119,7 @@ def test_every_field_changes_the_features(changes: dict[str, Any], weights: Path
     [
         ({"model": "cnn:resnet18", "strides": (8, 12)}, r"has no feature map of stride 12; choose among \[2, 4"),
         ({"model": "timm:samvit_base_patch16_224"}, r"no feature map of stride 4; choose among \[16\]"),
-        ({"model": "timm:gcvit_xxtiny", "block": 2}, r"backbone\.block: `gcvit_xxtiny` is read by its feature maps"),
+        ({"model": "timm:gcvit_xxtiny", "blocks": (2,)}, r"backbone\.blocks: `gcvit_xxtiny` is read by"),
         ({"model": "cnn:resnet18", "image_side": 72}, r"image_side: 72 is not a multiple of backbone\.patch 16"),
         ({"model": "cnn:test_vit"}, "write `timm:test_vit`"),
     ],

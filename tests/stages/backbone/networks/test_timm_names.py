@@ -80,7 +80,7 @@ def test_every_vit_gives_tokens_attention_and_its_own_figures(
     network = built(f"timm:{name}", 4 * patch)
     assert isinstance(network, TimmVit) and not network.training
     assert (network.grid, network.channels, network.heads) == ((4, 4), channels, heads)
-    assert (network.prefix_tokens, network.registers, network.block) == (prefix, registers, len(network.vit.blocks))
+    assert (network.prefix_tokens, network.registers, network.blocks) == (prefix, registers, (len(network.vit.blocks),))
     for stored, expected in zip((network.mean, network.spread), pixels, strict=True):
         torch.testing.assert_close(stored / 255, torch.tensor(expected))
     with torch.inference_mode():

@@ -55,10 +55,10 @@ def vit(name: str, side: int, **more: Any) -> TimmVit:
 )
 def test_class_attention_is_the_softmax_of_the_block(name: str, prefix: int, block: int | None) -> None:
     side = 56 if prefix == 5 else 64
-    network, whole = vit(name, side, block=block), vit(name, side)
+    network, whole = vit(name, side, blocks=None if block is None else (block,)), vit(name, side)
     model: Any = whole.vit
     last = (block or len(model.blocks)) - 1
-    assert network.block == last + 1 == len(network.vit.blocks)
+    assert network.blocks == (last + 1,) and len(network.vit.blocks) == last + 1
     caught: list[torch.Tensor] = []
     model.blocks[last].attn.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     images = torch.from_numpy(textures(1, 0)[:, :side, :side]).permute(0, 3, 1, 2).float()
@@ -80,7 +80,7 @@ def test_class_attention_is_the_softmax_of_the_block(name: str, prefix: int, blo
 def test_rotary_models_give_the_attention_that_they_use(name: str) -> None:
     """Without the hook they run the fused kernel: the same tokens, and weights that mix values to the same output."""
     side = 64 if "16" in name else 56
-    network, plain = vit(name, side, block=3), vit(name, side)
+    network, plain = vit(name, side, blocks=(3,)), vit(name, side)
     attention_layer: Any = network.vit.blocks[-1].attn
     values: list[torch.Tensor] = []
     attention_layer.attn_drop.register_forward_hook(lambda _, __, weights: values.append(weights))
@@ -195,7 +195,7 @@ def test_what_the_hub_keeps_on_disk_needs_no_network(checkpoint: Path, monkeypat
         ({"model": "timm:vit_tiny_patch99"}, "timm has no model `vit_tiny_patch99`; similar names are vit_"),
         ({"image_side": 72}, "72 is not a multiple of the patch size 16"),
         ({"model": "timm:vit_small_patch14_dinov2"}, "64 is not a multiple of the patch size 14"),
-        ({"block": 7}, r"backbone\.block: 7 is beyond the 6 blocks of `test_vit`"),
+        ({"blocks": (3, 7)}, r"backbone\.blocks: 7 is beyond the 6 blocks of `test_vit`"),
         ({"model": "cnn:test_vit"}, "`test_vit` is a ViT, not a convolutional network; write `timm:test_vit`"),
         ({"model": "timm:test_vit.no_such_tag"}, "timm cannot make `test_vit.no_such_tag` at side 64"),
     ],
@@ -209,10 +209,12 @@ def test_names_sides_and_blocks_that_do_not_fit_are_told(changes: dict[str, Any]
 def test_the_interface_tells_what_the_model_is(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.backbone.build.pretrained", network_for)  # random weights
     side = 56 if "14" in model else 64
-    fitted = build(BackboneConfig(model=model, image_side=side, block=2), textures(1, 0), textures(1, 0), 0, Session())
-    assert fitted.info["architecture"] == {"model": model, "image_side": side, "block": 2}
+    fitted = build(
+        BackboneConfig(model=model, image_side=side, blocks=(2,)), textures(1, 0), textures(1, 0), 0, Session()
+    )
+    assert fitted.info["architecture"] == {"model": model, "image_side": side, "blocks": [2], "join_blocks": "average"}
     backbone = load(fitted, "cpu")
-    assert (backbone.block, backbone.patch_size) == (2, side // 4)
+    assert (backbone.blocks, backbone.patch_size) == ((2,), side // 4)
     assert (backbone.prefix_tokens, backbone.registers) == ((5, 4) if "reg4" in model else (1, 0))
     expected = (0.485, 0.456, 0.406) if "reg4" in model else (0.5, 0.5, 0.5)
     np.testing.assert_allclose(backbone.mean, expected, atol=1e-6)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from stages import training
+from stages import lightning_loop
 from stages.backbone import pretrain
 from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
@@ -86,7 +86,7 @@ def test_precision_reaches_the_trainer(wanted: bool, monkeypatch: pytest.MonkeyP
         seen.update(options)
         raise InterruptedError
 
-    monkeypatch.setattr(training.pl, "Trainer", stop)
+    monkeypatch.setattr(lightning_loop.pl, "Trainer", stop)
     for device in ("cuda", "cpu"):
         with pytest.raises(InterruptedError):
             config = tiny("plain", "mfm", mixed_precision=wanted)

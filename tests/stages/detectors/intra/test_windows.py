@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +51,8 @@ def test_gathered_pixels_equal_the_loop(grid: int, patch: int, seed: int, number
     rng = np.random.default_rng(seed)
     chosen, which = win.sample_windows(rng, 5, grid, window), rng.integers(0, 3, 5)
     views = np.array([number, *rng.integers(0, 8, 4)])
-    pixels = win.gather(images, which, views, chosen, win.pixel_tables(grid * patch, patch))
+    tables = win.pixel_tables(grid * patch, patch)
+    pixels = win.gather(*map(torch.from_numpy, (images, which, views, chosen.positions, tables))).numpy()
     for row in range(5):
         image = slow.view(images[which[row]], views[row])
         r, s = divmod(int(chosen.positions[row, 0]), grid)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -33,6 +35,27 @@ def test_the_map_holds_smoothed_distances_to_the_nearest_training_feature() -> N
         assert result.image_score == pytest.approx(float(result.anomaly_map.max()))
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_plain_and_cosine_distances_against_all_training_features(metric: Literal["euclidean", "cosine"]) -> None:
+    config = KnnConfig(
+        image_side=SIDE, features="raw", compare_features=False, metric=metric, memory_size=None, smoothing=0.0,
+        top_share=0.3, fit_on="train",
+    )  # fmt: skip
+    model, test = fitted(config), samples(2, 2)
+    assert len(model.arrays["raw.features"]) == 24 * 9
+    memory = samples(24, 0).raw.astype(np.float64).reshape(-1, 6)
+    for values, result in zip(test.raw.astype(np.float64), scored(config, model, test), strict=True):
+        own = values.reshape(-1, 6)
+        if metric == "cosine":
+            cosines = own @ memory.T / np.linalg.norm(own, axis=1)[:, None] / np.linalg.norm(memory, axis=1)
+            nearest = np.sqrt(np.clip(2 - 2 * cosines.max(1), 0, None))
+        else:
+            nearest = np.linalg.norm(own[:, None] - memory[None], axis=-1).min(1)
+        np.testing.assert_allclose(result.anomaly_map.ravel(), nearest, rtol=2e-3, atol=2e-3)
+        highest = np.sort(result.anomaly_map.ravel())[-3:]  # 0.3 of 9 cells
+        assert result.image_score == pytest.approx(float(highest.mean()))
+
+
 def test_kinds_are_compared() -> None:
     config = KnnConfig(image_side=SIDE)
     result = scored(config, fitted(config), samples(1, 2))[0]
@@ -46,7 +69,15 @@ def test_each_parameter_changes_the_memory_or_the_map() -> None:
     greedy = {"memory_size": 20, "coreset": "greedy"}
     small = base.model_copy(update={"memory_size": 20})
     sampled = scored(small, fitted(small), samples(2, 2))[0].anomaly_map
-    for changes in ({"neighbours": 3}, {"smoothing": 0.0}, {"memory_size": 20}, greedy, {**greedy, "coreset_pool": 30}):
+    metrics = ({"metric": "euclidean"}, {"metric": "cosine"})
+    for changes in (
+        *metrics,
+        {"neighbours": 3},
+        {"smoothing": 0.0},
+        {"memory_size": 20},
+        greedy,
+        {**greedy, "coreset_pool": 30},
+    ):
         config = base.model_copy(update=changes)
         plane = scored(config, fitted(config), samples(2, 2))[0].anomaly_map
         assert not np.allclose(plane, first)

@@ -6,14 +6,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
+from stages import lightning_loop
+from stages.detectors.ear.restore import Recovery
 from stages.detectors.interface import CompareConfig
+from stages.detectors.intra.model import build
+from stages.detectors.intra.task import InpaintingTask
+from stages.detectors.registry import detector
 from stages.detectors.shared import comparison, surroundings
 from stages.detectors.shared.comparison import Comparison, ComparisonFitter, Restored
 from stages.detectors.shared.resizing import enlarge_images
+from stages.training import Session
 from stages.types import UserError
 from tests.reference.floors import gaussian_map
+from tests.stages.detectors.ear.tiny import config as ear_config
+from tests.stages.detectors.ear.tiny import samples as ear_samples
+from tests.stages.detectors.intra.tiny import TINY
 from tests.stages.detectors.padim.test_padim import extract
 
 
@@ -141,3 +151,39 @@ def test_sides() -> None:
         ValidationError, match="compare_side 256 is not a multiple of image_side 96: take compare_side 288"
     ):
         _config(image_side=96, compare_side=256)
+
+
+@pytest.mark.parametrize("name", ["ear", "intra"])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_precision_reaches_the_trainer(name: str, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def stop(*_: Any, **options: Any) -> None:
+        seen.update(options)
+        raise InterruptedError
+
+    monkeypatch.setattr(lightning_loop.pl, "Trainer", stop)
+    config = {"ear": ear_config(), "intra": TINY}[name].model_copy(update={"mixed_precision": wanted})
+    with pytest.raises(InterruptedError):
+        detector(name).fit(ear_samples(4, 0), ear_samples(2, 1), config, 0, Session())
+    assert seen["precision"] == "32-true"  # on a CPU always
+    assert lightning_loop._precision("cuda", wanted) == ("16-mixed" if wanted else "32-true")
+
+
+def test_in_half_precision_the_losses_are_computed_in_single_precision() -> None:
+    """The path of a GPU, taken on the CPU with bfloat16: variances of nearly equal values would be lost in it."""
+    generator = torch.Generator().manual_seed(0)
+    target = 0.5 + 0.01 * torch.rand((2, 3, 16, 16), generator=generator)
+    ear = Recovery(ear_config())
+    ear.network = torch.nn.Identity()  # type: ignore[assignment]
+    intra = InpaintingTask(build(TINY, 0), TINY)
+    patches = TINY.patch_side**2 * 3
+    windows = torch.randint(0, 256, (4, 9, patches), generator=generator, dtype=torch.uint8)
+    batch = (windows, torch.arange(9).expand(4, 9), torch.tensor([0, 3, 5, 8]))
+    shifted = (target + 0.001, target)
+    exact = (ear.loss(shifted)["ssim"], intra.loss(batch)["ssim"])
+    with torch.autocast("cpu", torch.bfloat16):
+        half = (ear.loss(shifted)["ssim"], intra.loss(batch)["ssim"])
+    assert all(one.dtype == torch.float32 for one in half)
+    assert float(half[0]) == float(exact[0])
+    assert float(half[1]) == pytest.approx(float(exact[1]), rel=0.05)
