@@ -34,6 +34,8 @@ SUMMARY = {
     "drift": {"cpu_s"},
     "intervals": {"least", "most"},
     "thresholds": {"rows"},
+    "table": {"rows", "mean_regret"},
+    "restoration": {"image_auroc", "epochs", "score_s"},
     "retrain": {"nothing_new_s", "new_s", "cold_s", "cost_ratio"},
     "report": {"seconds_1k", "file_mb"},
     "predict": {"model_time_fraction", "rss_growth_mb", "images_per_s"},
@@ -78,6 +80,7 @@ def test_quick(name: str, tmp_path: Path, environment: dict[str, str], finished:
         "second_run_decodes",
         "rss_growth",
         "training_s",
+        "mean_regret",
     )
     assert all(value > 0 or name.startswith(signed) for name, value in content["summary"].items())
     assert content["rows"]
