@@ -13,9 +13,10 @@ from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.hint import excise
 from stages.detectors.ear.mask_sources import MASK_SOURCES
 from stages.detectors.ear.unet import UNet
+from stages.detectors.shared.highest import top_count
 from stages.detectors.shared.named_arrays import arrays_below
 from stages.detectors.shared.network_weights import load_weights
-from stages.detectors.shared.pixel_maps import PixelKind, dissimilarity, pixel_scale, top_count
+from stages.detectors.shared.pixel_maps import PixelKind, dissimilarity, pixel_scale
 from stages.onnx_graphs.compare import feature_comparison, reduce_pixels
 from stages.onnx_graphs.interface import ExportGraph, feature_input, image_input
 from stages.onnx_graphs.parts import Nearest, bilinear, smooth

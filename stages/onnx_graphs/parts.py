@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from stages.detectors.shared.features import FeatureConfig
 from stages.detectors.shared.gaussian import Gaussian
+from stages.detectors.shared.highest import top_count
 from stages.detectors.shared.nearest import CHUNK, channel_divisor
-from stages.detectors.shared.pixel_maps import top_count
 from stages.detectors.shared.surroundings import neighbour_indices
 from stages.onnx_graphs.interface import ExportGraph, Input, feature_input, image_input
 from stages.types import Samples, batches

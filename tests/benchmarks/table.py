@@ -76,8 +76,8 @@ ROWS: dict[str, Row] = {
             ((9,), "cosine", 0.0),
             ((12,), "cosine", 0.0),
             ((9,), "euclidean", 0.0),
+            ((9,), "cosine", 0.01),
             ((6, 9), "cosine", 0.0),
-            ((6, 9), "cosine", 0.01),
         )
     },
     "padim, focus 9": Row("padim", {"features": "raw", "compare_features": False}, blocks=(9,)),

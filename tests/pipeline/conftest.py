@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pipeline.orchestration.processes import ProcessGroup
 from pipeline.orchestration.server_discovery import answers
@@ -31,15 +33,24 @@ for name in STAGES:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    """Do not change it: copy it. It has no bundle yet."""
-    project = make_project(tmp_path_factory.mktemp("finished") / "project")
+    """Do not change it: copy it. It has no bundle yet. All workers of pytest-xdist share it."""
+    common = tmp_path_factory.getbasetemp()
+    common = common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
+    project, complete = common / "finished" / "project", common / "finished.complete"
+    with FileLock(common / "finished.lock"):
+        if not complete.exists():
+            _run_stages(make_project(project), environment)
+            complete.touch()
+    return project
+
+
+def _run_stages(project: Path, environment: dict[str, str]) -> None:
     detectors = {"detectors": ["ear", "knn", "pca"], "fused": {"detectors": ["ear", "knn"]}}
     change_params(project, {**detectors, "knn": {"features": "clean"}})
     change_params(project, {"compute": {"executor": "serial", "device": "cpu"}})
     for command in ([sys.executable, "-c", STAGES], ["dvc", "commit", "--force", "--quiet"]):
         done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    return project
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 
@@ -51,6 +53,7 @@ def test_operators_of_a_torchvision_that_fits_are_registered_once(tmp_path: Path
     assert done.stdout.startswith("2 torchvision.nms")
 
 
+@pytest.mark.long
 def test_timm_and_lightning_import_with_the_installed_builds(tmp_path: Path) -> None:
     done = run("import stages.torch_setup, torchvision, timm, lightning; print('fine')", tmp_path)
     assert done.stdout == "fine\n", done.stderr

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from stages.detectors.shared.highest import top_count
 from stages.detectors.shared.nearest import Search
-from stages.detectors.shared.pixel_maps import top_count
 
 
 def mask_of(saliency: NDArray[np.float32], side: int, fraction: float) -> NDArray[np.bool_]:

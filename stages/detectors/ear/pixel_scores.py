@@ -15,8 +15,9 @@ from scipy.ndimage import gaussian_filter
 from stages.detectors.ear.config import EarConfig, MaskKind
 from stages.detectors.ear.restore import as_tensor, restore
 from stages.detectors.ear.unet import UNet
+from stages.detectors.shared.highest import top_mean
 from stages.detectors.shared.named_arrays import arrays_below
-from stages.detectors.shared.pixel_maps import PIXEL_KINDS, PixelKind, pixel_scale, top_mean
+from stages.detectors.shared.pixel_maps import PIXEL_KINDS, PixelKind, pixel_scale
 from stages.detectors.shared.resizing import to_bytes
 from stages.types import Fitted, ScoreMap
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.detectors.interface import ImageNetConfig
-from stages.detectors.shared.pixel_maps import top_mean
+from stages.detectors.shared.highest import top_mean
 from stages.types import Rows, Samples, ScoreMap, UserError, batches
 
 Kind = Literal["imagenet", "raw", "clean"]

@@ -58,14 +58,3 @@ def pixel_scale(spread: NDArray[np.float32], mean_share: float = 1.0) -> NDArray
     # The tiny constant prevents a division by zero if all images are identical: their maps do not vary at all.
     scale: NDArray[np.float64] = np.sqrt(variance + mean_share * variance.mean() + 1e-12)
     return scale
-
-
-def top_count(expected: float) -> int:
-    """Number of pixels for a share of all pixels: `expected`, share times all, rounded, at least 1."""
-    return max(1, round(expected))
-
-
-def top_mean(plane: NDArray[np.float32], share: float) -> float:
-    """Mean of this share of the plane's highest values; with 0 the highest alone."""
-    count = top_count(share * plane.size)
-    return float(np.sort(plane, axis=None)[-count:].mean(dtype=np.float64))

@@ -43,6 +43,7 @@ def test_every_executor_gives_the_same_items_and_the_same_cache(executor: str, t
     assert (cache.counts.cached, cache.counts.computed) == (42, 0)
 
 
+@pytest.mark.long
 def test_the_chunk_of_a_dead_worker_is_computed_again_without_its_finished_items(
     executor: str, tmp_path: Path, log: Path
 ) -> None:
@@ -55,6 +56,7 @@ def test_the_chunk_of_a_dead_worker_is_computed_again_without_its_finished_items
     assert (cache.counts.cached, cache.counts.computed) == (0, 24)
 
 
+@pytest.mark.long
 def test_exceptions_of_the_chunk_function_are_raised(executor: str, tmp_path: Path, log: Path) -> None:
     with pytest.raises(UserError, match=r"^image 9 is bad$"):
         run(executor, tmp_path / "cache", Squares(log, fails_at=9), range(24))

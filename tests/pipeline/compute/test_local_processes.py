@@ -59,6 +59,7 @@ def _png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.long
 def test_a_chunk_that_always_kills_its_worker_ends_the_stage(tmp_path: Path, log: Path) -> None:
     with pytest.raises(UserError, match=r"died 3 times in a row at one of the images 8 to .*SIGKILL.*serial") as caught:
         run("processes:2", tmp_path / "cache", Squares(log, dies_at=7, always=True), range(24))
@@ -117,6 +118,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("end", "code"),
     [

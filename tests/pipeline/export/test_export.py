@@ -102,6 +102,7 @@ def test_each_member_is_normalized_by_its_own_maps(params: Params) -> None:
         np.testing.assert_array_equal(fitted.arrays[f"{name}.map"], fit_knots(pixels.astype(np.float64)))
 
 
+@pytest.mark.long
 def test_what_is_written_gives_the_scores_of_the_stages(
     params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,6 +94,7 @@ sys.exit(run_stage("download", None, None))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "code", "words"),
     [

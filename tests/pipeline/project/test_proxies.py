@@ -101,6 +101,7 @@ def test_a_server_that_wants_a_password(api: str) -> None:
     assert refusal(api) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["run", "doctor"])
 def test_commands_say_that_a_server_wants_a_password(api: str, command: str, fresh: Path) -> None:
     environment = {**os.environ, "PREFECT_API_URL": api, "PYTHONPATH": str(ROOT)}

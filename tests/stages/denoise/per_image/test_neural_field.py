@@ -129,6 +129,7 @@ def test_artifact_is_frozen_when_the_residual_network_comes_in():
     assert result.F(truth.coords).tobytes() != other.F(truth.coords).tobytes()
 
 
+@pytest.mark.long
 def test_agrees_with_least_squares_on_noiseless_tokens():
     """Measured: F 0.017, G 0.003 with the artifact free to the end; frozen at half, at a high learning rate as in the
     paper, it keeps that step's noise: 0.031 and 0.033."""
@@ -225,6 +226,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.long
 def test_every_field_counts():
     assert set(CHANGES) == set(NeuralFieldConfig.model_fields)
     truth = synthetic(views=6, grid=(4, 4), channels=8, noise=0.1)

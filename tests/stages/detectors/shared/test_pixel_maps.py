@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.detectors.shared.pixel_maps import PixelStatistics, pixel_scale, top_count
+from stages.detectors.shared.highest import top_count
+from stages.detectors.shared.pixel_maps import PixelStatistics, pixel_scale
 
 
 def test_statistics_are_those_of_all_maps_so_far() -> None:
