@@ -37,6 +37,7 @@ TINY: dict[str, Any] = {
         "compare_side": 64,
     },
     "knn": {"image_side": 64, "memory_size": 50},
+    "subspace": {"image_side": 64},
     "padim": {"image_side": 64},
     "pca": {"image_side": 32},
     "gabor": {"image_side": 64, "grid": 8},

@@ -25,11 +25,13 @@ from stages.detectors.intra.config import IntraConfig
 from stages.detectors.knn.config import KnnConfig
 from stages.detectors.padim.config import PadimConfig
 from stages.detectors.pca.config import PcaConfig
+from stages.detectors.subspace.config import SubspaceConfig
 
 CONFIGS: dict[str, type[DetectorConfig]] = {
     "ear": EarConfig,
     "intra": IntraConfig,
     "knn": KnnConfig,
+    "subspace": SubspaceConfig,
     "padim": PadimConfig,
     "pca": PcaConfig,
     "gabor": GaborConfig,

@@ -81,12 +81,18 @@ ROWS: dict[str, Row] = {
         )
     },
     "padim, focus 9": Row("padim", {"features": "raw", "compare_features": False}, blocks=(9,)),
+    "subspace, CNN": Row("subspace", {"features": "imagenet", "compare_features": False}),
+    "subspace, focus 9": Row("subspace", {"compare_features": False}, blocks=(9,)),
+    "subspace, focus 6+9": Row("subspace", {"compare_features": False}, blocks=(6, 9)),
+    "subspace, focus 6+9, 448 px": Row("subspace", {"compare_features": False}, side=448, blocks=(6, 9)),
     "padim, focus 6+9": Row("padim", {"features": "raw", "compare_features": False}, blocks=(6, 9)),
 }
 FUSED = {
     "fused: padim CNN, knn focus 9": ("padim, CNN", "knn, focus 9, cosine, 20,000"),
     "fused: padim CNN, knn CNN": ("padim, CNN", "knn, CNN"),
     "fused: padim CNN, padim focus 9": ("padim, CNN", "padim, focus 9"),
+    "fused: padim CNN, subspace focus 6+9": ("padim, CNN", "subspace, focus 6+9"),
+    "fused: padim CNN, knn CNN, subspace focus 6+9": ("padim, CNN", "knn, CNN", "subspace, focus 6+9"),
     "fused: padim CNN, padim and knn focus 9": ("padim, CNN", "padim, focus 9", "knn, focus 9, cosine, 20,000"),
 }
 

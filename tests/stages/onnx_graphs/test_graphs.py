@@ -40,6 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "intra": {"image_side": 15, "patch_side": 3, "window_side": 3, "epochs": 1, "windows_per_image": 2, "blocks": 1}
     | {"width": 8, "heads": 2, "smoothing_side": 3, "compare_side": 64, "compare": "msgms"},
     "knn": {"image_side": 64, "memory_size": 40, "neighbours": 3},
+    "subspace": {"image_side": 64, "explained": 0.8},
     "padim": {"image_side": 64},
     "pca": {"image_side": 32, "components": 4},
     "gabor": {"image_side": 64, "grid": 8},
@@ -71,10 +72,11 @@ def parity(name: str, fitted: Fitted, config: Any, images: Samples, cnn: nn.Modu
     [
         ("intra", {}),
         ("intra", {"compare": "ssim"}),
-        ("knn", {"compare_features": False}),
+        ("knn", {"compare_features": False, "features": "clean"}),
         ("knn", {"compare_features": False, "features": "raw"}),
         ("knn", {"compare_features": False, "features": "raw", "metric": "cosine", "top_share": 0.3}),
-        ("knn", {"compare_features": False, "metric": "euclidean", "memory_size": None}),
+        ("knn", {"compare_features": False, "features": "raw", "metric": "euclidean", "memory_size": None}),
+        ("subspace", {"compare_features": False}),
         ("padim", {"compare_features": False, "features": "raw"}),
         ("padim", {"compare_features": False, "features": "clean", "surroundings": 1}),
         ("pca", {}),
@@ -259,7 +261,7 @@ def test_weights_beyond_one_file_are_refused() -> None:
 
 
 def test_features_that_are_not_there_are_named() -> None:
-    config = CONFIGS["knn"](**SMALL["knn"], compare_features=False)
+    config = CONFIGS["knn"](**SMALL["knn"], compare_features=False, features="clean")
     with pytest.raises(UserError, match="'clean'"):
         graph_of("knn")(fitted_on("knn", config), config, replace(samples(1, 0, 64), clean=None), None)
 

@@ -60,7 +60,7 @@ def test_kinds_are_compared() -> None:
     config = KnnConfig(image_side=SIDE)
     result = scored(config, fitted(config), samples(1, 2))[0]
     assert set(result.extras) == {"imagenet", "raw", "clean"}
-    assert result.image_score == result.extras["clean"]
+    assert result.image_score == result.extras["imagenet"]
 
 
 def test_each_parameter_changes_the_memory_or_the_map() -> None:
