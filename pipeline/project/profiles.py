@@ -18,10 +18,19 @@ Values = Mapping[str, Any]
 PROFILES: dict[str, Values] = {
     "cpu": {},
     "gpu": {
-        "backbone": {"steps": 2000, "crops": 8192, "batch": 128},
+        "backbone": {"steps": 2000, "crops": 8192, "batch": 128, "mixed_precision": True},
         "denoise": {"images": 1000, "probe_images": 64, "views": 32},
         "denoiser": {"batch": 32},
-        "ear": {"image_side": 128, "width": 32, "depth": 4, "epochs": 200, "patience": 30, "batch": 32, "lr": 0.001},
+        "ear": {
+            "image_side": 128,
+            "width": 32,
+            "depth": 4,
+            "epochs": 200,
+            "patience": 30,
+            "batch": 32,
+            "lr": 0.001,
+            "mixed_precision": True,
+        },
         "intra": {
             "image_side": 128,
             "window_side": 7,
@@ -35,6 +44,7 @@ PROFILES: dict[str, Values] = {
             "lr": 0.0005,
             "warmup_steps": 500,
             "smoothing_side": 11,
+            "mixed_precision": True,
         },
     },
     "paper": {
