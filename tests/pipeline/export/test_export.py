@@ -47,7 +47,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         tiny_images(paths.DATA / "own")
         content = {"data": TINY["data"], "detectors": list(NAMES), "compute": {"device": "cpu"}}
-        content |= {"pca": {"image_side": 32}, "knn": {"memory_size": 50, "compare_features": False, "features": "clean"}}
+        content |= {
+            "pca": {"image_side": 32},
+            "knn": {"memory_size": 50, "compare_features": False, "features": "clean"},
+        }
         content["fused"] = {"detectors": list(NAMES)}
         paths.PARAMS.write_text(yaml.safe_dump(content))
         params = load_params()

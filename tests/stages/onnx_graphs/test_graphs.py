@@ -39,7 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     | {"compare_side": 64},
     "intra": {"image_side": 15, "patch_side": 3, "window_side": 3, "epochs": 1, "windows_per_image": 2, "blocks": 1}
     | {"width": 8, "heads": 2, "smoothing_side": 3, "compare_side": 64, "compare": "msgms"},
-    "knn": {"image_side": 64, "memory_size": 40, "neighbours": 3},
+    "knn": {"features": "clean", "image_side": 64, "memory_size": 40, "neighbours": 3},
     "subspace": {"image_side": 64, "explained": 0.8},
     "padim": {"image_side": 64},
     "pca": {"image_side": 32, "components": 4},
@@ -72,7 +72,7 @@ def parity(name: str, fitted: Fitted, config: Any, images: Samples, cnn: nn.Modu
     [
         ("intra", {}),
         ("intra", {"compare": "ssim"}),
-        ("knn", {"compare_features": False, "features": "clean"}),
+        ("knn", {"compare_features": False}),
         ("knn", {"compare_features": False, "features": "raw"}),
         ("knn", {"compare_features": False, "features": "raw", "metric": "cosine", "top_share": 0.3}),
         ("knn", {"compare_features": False, "features": "raw", "metric": "euclidean", "memory_size": None}),
@@ -261,7 +261,7 @@ def test_weights_beyond_one_file_are_refused() -> None:
 
 
 def test_features_that_are_not_there_are_named() -> None:
-    config = CONFIGS["knn"](**SMALL["knn"], compare_features=False, features="clean")
+    config = CONFIGS["knn"](**SMALL["knn"], compare_features=False)
     with pytest.raises(UserError, match="'clean'"):
         graph_of("knn")(fitted_on("knn", config), config, replace(samples(1, 0, 64), clean=None), None)
 
