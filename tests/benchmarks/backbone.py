@@ -217,7 +217,8 @@ def main() -> None:
         lines = list(show(rows))
         print("\n".join(lines if len(rows) == 1 else lines[-1:]), flush=True)
     summary: dict[str, Any] = {row["backbone"]: row["gaussian_auroc"] for row in rows}
-    summary |= batch_cost(config, cells.images(config.image_side)[:8])
+    cnn = BackboneConfig(**{**small, "model": "cnn"})
+    summary |= batch_cost(cnn, cells.images(cnn.image_side)[:8])
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
