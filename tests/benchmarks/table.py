@@ -17,39 +17,26 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from stages.backbone.config import BackboneConfig
 from stages.backbone.imagenet import extractor
 from stages.detectors.interface import DetectorConfig, ImageNetConfig
 from stages.detectors.registry import CONFIGS, detector
 from stages.download.config import DataConfig
 from stages.fusion.fusion import fit_knots, normalize
-from stages.images import decode, to_square
 from stages.score.calibration import deployed_threshold
-from stages.score.intervals import bootstrap, percentile_interval
-from stages.score.metrics import auroc, curve
-from stages.score.resamples import group_numbers
 from stages.training import Session
 from stages.types import Samples
 from tests.benchmarks.floors import remembered
+from tests.benchmarks.frozen_tokens import Part, Tokens, parts_of, tokens_of
 from tests.benchmarks.machine import machine
-from tests.benchmarks.pasted import FULL_SIDE, with_defects
 from tests.benchmarks.thresholds import Data
-
-BLOCKS = (6, 9, 12)
-"""Blocks of `focus` whose tokens are kept."""
-Images = Callable[[int], NDArray[np.uint8]]
-"""Side in pixels -> (N, S, S, 3)."""
 
 
 @dataclass(frozen=True)
@@ -97,77 +84,6 @@ FUSED = {
 }
 
 
-@dataclass(frozen=True)
-class Part:
-    """Images of a split, at any side, and what is known of them. Pasted ones have no groups."""
-
-    name: str
-    images: Images
-    count: int
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The mean of some blocks' tokens: (N, h, w, 3 * C) of `BLOCKS` -> (N, h, w, C)."""
-
-    stacked: NDArray[np.float16]
-    blocks: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (*self.stacked.shape[:3], self.stacked.shape[3] // len(BLOCKS))
-
-    def __len__(self) -> int:
-        return len(self.stacked)
-
-    def __getitem__(self, index: Any, /) -> NDArray[np.float16]:
-        apart = np.split(np.asarray(self.stacked[index], np.float32), len(BLOCKS), axis=-1)
-        mean: NDArray[np.float32] = np.mean([apart[BLOCKS.index(block)] for block in self.blocks], axis=0)
-        return mean.astype(np.float16)
-
-
-def _extract(images: NDArray[np.uint8]) -> NDArray[np.float16]:
-    from stages.backbone.build import build
-    from stages.backbone.networks.load import load
-
-    config = BackboneConfig(model="focus", image_side=images.shape[1], blocks=BLOCKS, join_blocks="stack")
-    return load(build(config, images, images, 0, Session()), "cpu").extract(images).tokens.astype(np.float16)
-
-
-def tokens_of(part: Part, side: int, keep: Path) -> NDArray[np.float16]:
-    """From the file that keeps them, else computed by two processes."""
-    path = keep / f"{part.name}-{side}.npy"
-    if not path.exists():
-        images = part.images(side)
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            found = np.concatenate(list(pool.map(_extract, np.array_split(images, min(2, len(images))))))
-        keep.mkdir(parents=True, exist_ok=True)
-        np.save(path.with_suffix(".part.npy"), found)
-        path.with_suffix(".part.npy").rename(path)
-    return np.asarray(np.load(path, mmap_mode="r"))
-
-
-def parts_of(title: str, data: Data, fold: int, quick: bool) -> tuple[dict[str, Part], NDArray[np.intp]]:
-    """`train`, `validation`, `test` and `pasted`, and which images are the test's."""
-    split = data.split(fold)
-    rows = {name: np.flatnonzero(split == name) for name in ("train", "validation", "test")}
-    if quick:
-        rows = {name: own[:: max(1, len(own) // 12)] for name, own in rows.items()}
-
-    def from_files(own: NDArray[np.intp]) -> Images:
-        return lambda side: np.stack([to_square(decode(data.images[i].file.read_bytes()), side) for i in own])
-
-    def with_pasted(side: int) -> NDArray[np.uint8]:
-        full = from_files(rows["validation"])(FULL_SIDE)
-        spoilt = [one for i, image in enumerate(full) for one in with_defects(image, i)]
-        return np.stack([to_square(Image.fromarray(one), side) for one in spoilt])
-
-    key = "quick" if quick else title.replace(" ", "-")
-    parts = {name: Part(f"{key}-{fold}-{name}", from_files(own), len(own)) for name, own in rows.items()}
-    parts["pasted"] = Part(f"{key}-{fold}-pasted", with_pasted, 5 * len(rows["validation"]))
-    return parts, rows["test"]
-
-
 def samples_of(part: Part, row: Row, config: DetectorConfig, keep: Path) -> Samples:
     ids = [f"{part.name}-{i}" for i in range(part.count)]
     if not row.blocks:
@@ -198,23 +114,15 @@ def scored(row: Row, parts: dict[str, Part], keep: Path) -> dict[str, Any]:
 def figures(scores: dict[str, Any], defect: NDArray[np.bool_], groups: Sequence[str]) -> dict[str, Any]:
     """What the scores are worth."""
     test, validation, pasted = (np.array(scores[name]) for name in ("test", "validation", "pasted"))
-    numbers = group_numbers(groups)
-    values = bootstrap(test, defect, numbers, {"auroc": auroc}, 2000, 0)["auroc"]
     threshold = deployed_threshold(validation, 0.05).value
     assert threshold is not None
-    ends = percentile_interval(values, 0.95, len(set(groups)))
     return {
-        "image_auroc": _auroc(test, defect),
-        "ci": [round(float(end), 4) for end in ends],
+        "image_auroc": image_auroc(test, defect),
+        "ci": interval(test, defect, groups),
         "overkill": round(float((test[~defect] > threshold).mean()), 4),
         "escape": round(float((test[defect] <= threshold).mean()), 4),
-        "pasted": _auroc(np.concatenate([validation, pasted]), np.arange(6 * len(validation)) >= len(validation)),
+        "pasted": image_auroc(np.concatenate([validation, pasted]), np.arange(6 * len(validation)) >= len(validation)),
     }
-
-
-def _auroc(scores: NDArray[np.float64], defect: NDArray[np.bool_]) -> float:
-    counts = curve(scores, defect)
-    return round(float(auroc(counts.tp, counts.fp)), 4)
 
 
 def together(members: list[dict[str, Any]]) -> dict[str, Any]:

@@ -27,8 +27,8 @@ class TrainingWindows:
     """The windows of every epoch. Each image has the same number; order, places and views are random.
 
     An image that is turned or mirrored keeps the positions of the grid: the network sees it as one more image. The
-    images lie on the training's device and windows are cut out there; on an H100 that is most of a step's time
-    otherwise.
+    images lie on the training's device, where windows are cut out: cut out on the CPU, they took a quarter of a step of
+    the paper's network on an H100 (tests/benchmarks/README.md).
     """
 
     def __init__(self, images: NDArray[np.uint8], config: IntraConfig, seed: int, device: str = "cpu") -> None:
