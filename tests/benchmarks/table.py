@@ -36,6 +36,7 @@ from stages.types import Samples
 from tests.benchmarks.floors import remembered
 from tests.benchmarks.frozen_tokens import Part, Tokens, parts_of, tokens_of
 from tests.benchmarks.machine import machine
+from tests.benchmarks.rates import image_auroc, interval
 from tests.benchmarks.thresholds import Data
 
 
