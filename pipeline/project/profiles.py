@@ -22,9 +22,9 @@ PROFILES: dict[str, Values] = {
         "denoise": {"images": 1000, "probe_images": 64, "views": 32},
         "denoiser": {"batch": 32},
         "ear": {
-            "image_side": 128,
-            "width": 32,
-            "depth": 4,
+            "channels": 128,
+            "width": 64,
+            "depth": 3,
             "epochs": 200,
             "patience": 30,
             "batch": 32,
@@ -32,8 +32,7 @@ PROFILES: dict[str, Values] = {
             "mixed_precision": True,
         },
         "intra": {
-            "image_side": 128,
-            "window_side": 7,
+            "channels": 128,
             "blocks": 8,
             "width": 256,
             "heads": 8,
@@ -43,7 +42,6 @@ PROFILES: dict[str, Values] = {
             "batch": 256,
             "lr": 0.0005,
             "warmup_steps": 500,
-            "smoothing_side": 11,
             "mixed_precision": True,
         },
     },
@@ -67,6 +65,7 @@ PROFILES: dict[str, Values] = {
         },
         "denoiser": {"batch": 256, "learning_rate": 2e-4},
         "ear": {
+            "space": "pixels",
             "image_side": 256,
             "width": 64,
             "depth": 5,
@@ -76,6 +75,7 @@ PROFILES: dict[str, Values] = {
             "compare": "msgms",
         },
         "intra": {
+            "space": "pixels",
             "image_side": 256,
             "patch_side": 16,
             "window_side": 7,

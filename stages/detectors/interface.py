@@ -6,10 +6,7 @@ How to add a detector: `stages.detectors.registry`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import lcm
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
-
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from stages.types import Config, Fitted, Samples, ScoreMap
 
@@ -32,7 +29,7 @@ class DetectorConfig(Config):
     """Images that the deployed model is fitted on. The threshold always comes from a model fitted on training images
     only, and networks are always trained on training images only.
 
-    The prediction from surroundings and the memory for EAR's masks are also fitted on training images only."""
+    So are the prediction from surroundings, the memory for EAR's masks, and the components of tokens."""
 
     @property
     def input_side(self) -> int:
@@ -47,44 +44,6 @@ class ImageNetConfig(DetectorConfig):
     """EfficientNet-Lite (ImageNet) whose feature maps of strides 4, 8 and 16 are stacked."""
     patch: Literal[8, 16] = 8
     """Side in pixels of a grid cell. The CNN's feature maps are brought to this grid."""
-
-
-class CompareConfig(ImageNetConfig):
-    """Parameters of a detector that compares images with their restorations."""
-
-    compare: Literal["features", "ssim", "msgms"] = "features"
-    """How image and restoration are compared: in `features` of the ImageNet CNN, or pixel by pixel with `ssim` or
-    `msgms` (the papers').
-
-    Image scores of both pixel comparisons are reported in any case."""
-    network: Literal["lite0", "lite1", "lite2"] = "lite2"
-    """EfficientNet-Lite (ImageNet) whose feature maps of strides 4, 8 and 16 are stacked."""
-    compare_side: int = Field(256, ge=64, le=1024, multiple_of=32)
-    """Side in pixels at which features are compared: a multiple of 32 and of `image_side`.
-
-    The restoration is enlarged to it. For `compare: features` only."""
-    surroundings: int = Field(8, ge=0, le=99)
-    """Distance, in grid cells, of the eight neighbours that predict a cell's features. The prediction is subtracted,
-    which removes lot and exposure effects and keeps defects smaller than this. 0: no neighbours.
-
-    For `compare: features` only. The restoration's features predict too, also with 0."""
-    mixed_precision: bool = False
-    """Train in half precision on a GPU. A CPU always trains in single precision."""
-
-    @model_validator(mode="after")
-    def _whole_cells(self) -> Self:
-        if self.input_side % self.image_side:
-            least = lcm(32, self.image_side)
-            raise ValueError(
-                f"compare_side {self.compare_side} is not a multiple of image_side {self.image_side}:"
-                f" take compare_side {max(1, round(self.compare_side / least)) * least} for instance"
-            )
-        return self
-
-    @property
-    def input_side(self) -> int:
-        """`compare_side` if features are compared; the network then sees the images reduced to `image_side`."""
-        return self.compare_side if self.compare == "features" else self.image_side
 
 
 class Detector(Protocol):

@@ -18,6 +18,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
+from stages.detectors.context.config import ContextConfig
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.gabor.config import GaborConfig
 from stages.detectors.interface import Detector, DetectorConfig
@@ -28,6 +29,7 @@ from stages.detectors.pca.config import PcaConfig
 from stages.detectors.subspace.config import SubspaceConfig
 
 CONFIGS: dict[str, type[DetectorConfig]] = {
+    "context": ContextConfig,
     "ear": EarConfig,
     "intra": IntraConfig,
     "knn": KnnConfig,

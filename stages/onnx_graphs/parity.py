@@ -23,7 +23,7 @@ class Parity:
     """Largest mean difference over the map of an image."""
     pixel: float
     """Largest difference of a pixel. It is shown, but has no limit: EAR cuts out a fixed number of pixels, and EAR and
-    InTra round restorations to grey levels, so the last bit of a value may change a pixel and the map around it."""
+    InTra see tokens in half precision, so the last bit of a value may change a pixel and the map around it."""
     decisions: int
     """Images with different decisions, except those whose score is at the threshold within the tolerance."""
 

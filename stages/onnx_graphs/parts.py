@@ -1,6 +1,6 @@
 """Modules that several graphs share: filters, distances from the features of good images, and maps of distances.
 
-Legend: S image side in pixels; h, w grid; P = h * w patches; C channels; M features in memory; E extra inputs per cell.
+Legend: S image side in pixels; h, w grid; P = h * w patches; C channels; M features in memory.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Mahalanobis(nn.Module):
 
 
 class Residual(nn.Module):
-    """Features minus their prediction from surroundings and extra inputs: `surroundings.residual`."""
+    """Features minus their prediction from surroundings: `surroundings.residual`."""
 
     prediction: Tensor
 
@@ -126,10 +126,10 @@ class Residual(nn.Module):
         ]
         self.register_buffer("prediction", torch.from_numpy(prediction.copy()))
 
-    def forward(self, features: Tensor, *extra: Tensor) -> Tensor:
-        """(h, w, C) features and, if the prediction has them, (h, w, E) extra inputs -> (h, w, C)."""
+    def forward(self, features: Tensor) -> Tensor:
+        """(h, w, C) -> (h, w, C)."""
         neighbours = [features.index_select(0, rows).index_select(1, columns) for rows, columns in self._neighbours]
-        return features - torch.cat([*neighbours, *extra], dim=-1) @ self.prediction
+        return features - torch.cat(neighbours, dim=-1) @ self.prediction
 
 
 class FeatureMap(nn.Module):

@@ -1,9 +1,9 @@
-"""EAR: images a second in scoring, after feature extraction: by pixels at 128 and 64 px, and as it is by default.
+"""EAR: images a second in scoring: by pixels at 128 and 64 px, and by tokens, as it is by default.
 
     python -m tests.benchmarks.ear --json FILE [--quick] [--device cuda]
 
-One mask an image from rarity among 5,000 features of normal images, one forward pass, pixel maps; by default the
-ImageNet CNN's features of the image and of its restoration beside them. Random weights cost the same. Scoring uses one
+One mask an image from rarity among 5,000 features of normal images, one forward pass, and the map; by
+default the ImageNet CNN's features of the image first. Random weights cost the same. Scoring uses one
 thread; `images_per_s` is that rate times the cores, as processes side by side give, and `images_per_s_core` the rate
 measured. Median over repetitions.
 """
@@ -24,12 +24,11 @@ import torch
 from pipeline.stage_io.samples import imagenet_of
 from stages.detectors.ear import detector
 from stages.detectors.ear.config import EarConfig
-from stages.detectors.ear.unet import UNet
-from stages.detectors.shared.comparison import ComparisonFitter
+from stages.detectors.ear.restore import new_network
 from stages.detectors.shared.nearest import sample_memory
 from stages.detectors.shared.network_weights import weights_of
 from stages.detectors.shared.pixel_maps import PIXEL_KINDS
-from stages.detectors.shared.resizing import reduce_images
+from stages.detectors.shared.token_space import RestFitter, TokenSpace, read_tokens
 from stages.types import Fitted, Samples
 from tests.benchmarks.machine import machine
 
@@ -42,16 +41,16 @@ def untrained(config: EarConfig, samples: Samples) -> Fitted:
     assert samples.raw is not None
     tokens = samples.raw[:]
     torch.manual_seed(0)
-    network = UNet(config.width, config.depth)
+    network = new_network(config, 3 if config.space == "pixels" else config.channels)
     arrays: dict[str, Any] = weights_of(network)
     memory = sample_memory([tokens], len(tokens), GRID * GRID, config.memory_size, 0)
     arrays |= memory.to_arrays(f"memory.{config.mask}.")
-    plane = np.ones((config.image_side, config.image_side), np.float32)
-    arrays |= {f"{config.mask}.{by}.{name}": plane for by in PIXEL_KINDS for name in ("mean", "spread")}
-    if config.compare == "features":
-        fitter = ComparisonFitter(samples.imagenet, config)
-        fitter.add(samples.images, reduce_images(samples.images, config.image_side))
-        arrays |= fitter.arrays()
+    if config.space == "pixels":
+        plane = np.ones((config.image_side, config.image_side), np.float32)
+        arrays |= {f"{config.mask}.{by}.{name}": plane for by in PIXEL_KINDS for name in ("mean", "spread")}
+    else:
+        good = read_tokens(samples, config.features)
+        arrays |= RestFitter(TokenSpace.fit(good, config.channels)).add(good, np.zeros_like)
     return Fitted(arrays, info={"kinds": [config.mask], "scale": 8})
 
 
@@ -72,7 +71,7 @@ def measure(config: EarConfig, images: int, repeats: int, device: str) -> dict[s
         times.append(time.perf_counter() - start)
     rate = images / statistics.median(times[1:])
     cores = 1 if device != "cpu" else len(os.sched_getaffinity(0))
-    settings = {"image_side": config.image_side, "compare": config.compare}
+    settings = {"space": config.space, "side": config.input_side}
     return settings | {"images_per_s_core": rate, "images_per_s": rate * cores}
 
 
@@ -83,7 +82,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     given = parser.parse_args()
     images, repeats = (8, 1) if given.quick else (64, 5)
-    pixels, default = EarConfig(compare_masks=False, compare="ssim"), EarConfig(compare_masks=False)
+    pixels, default = EarConfig(compare_masks=False, space="pixels", width=16, depth=3), EarConfig(compare_masks=False)
     cases = [pixels.model_copy(update={"image_side": 128}), pixels, default]
     rows = [measure(config, images, repeats, given.device) for config in cases]
     for row in rows:

@@ -1,4 +1,4 @@
-"""InTra: many windows at once against one at a time, same weights, in one process.
+"""InTra in pixels: many windows at once against one at a time, same weights, in one process.
 
     python -m tests.benchmarks.intra --json FILE [--quick] [--device cuda]
 
@@ -31,8 +31,10 @@ from stages.detectors.intra.restore import inpaint
 from stages.detectors.intra.task import InpaintingTask, TrainingWindows
 from tests.reference.intra_windows import centred_corner, view, window_pixels
 
-LARGER = {"image_side": 128, "compare_side": 384, "patch_side": 8, "window_side": 7, "blocks": 6, "width": 128}
-LARGER |= {"smoothing_side": 11}
+SMALL = IntraConfig(space="pixels", width=64)
+LARGER = IntraConfig(
+    space="pixels", image_side=128, patch_side=8, window_side=7, blocks=6, width=128, smoothing_side=11
+)
 Gathered = tuple[Tensor, Tensor, Tensor]
 
 
@@ -51,7 +53,8 @@ def as_batch(
 @torch.inference_mode()
 def inpaint_one_by_one(network: InpaintingTransformer, image: np.ndarray, config: IntraConfig, device: str) -> Tensor:
     """What `inpaint` does, each window cut out and sent through the network alone."""
-    grid, patch = config.grid_side, config.patch_side
+    canvas = config.canvas(image.shape)
+    grid, patch = canvas.grid, canvas.patch
     result = torch.zeros(image.shape)
     for t in range(1, grid + 1):
         for u in range(1, grid + 1):
@@ -78,11 +81,12 @@ def seconds(work: Callable[[], object], repeats: int, device: str) -> float:
 
 def training(images: np.ndarray, config: IntraConfig, repeats: int, device: str) -> dict[str, float]:
     """Seconds of a gather and of a step, both ways."""
-    task = InpaintingTask(build(config, 0), config).to(device)
+    canvas = config.canvas(images.shape[1:])
+    task = InpaintingTask(build(config, canvas, 0), config).to(device)
     adam, _ = task.optimizer(1000)
-    data, rng = TrainingWindows(images, config, 0, device), np.random.default_rng(0)
+    data, rng = TrainingWindows(images, canvas, config, 0, device), np.random.default_rng(0)
     allowed = win.views_allowed(config.rotations, config.flips)
-    starts, tokens = config.grid_side - config.window_side + 1, config.window_side**2
+    starts, tokens = canvas.grid - config.window_side + 1, config.window_side**2
 
     def gather() -> Gathered:
         return next(data.epoch(0))
@@ -119,11 +123,16 @@ def measure(name: str, config: IntraConfig, repeats: int, device: str) -> dict[s
     """One row of the table."""
     side = config.image_side
     images = np.random.default_rng(0).integers(0, 256, (64, side, side, 3), dtype=np.uint8)
-    network = build(config, 0).eval().to(device)
-    together = seconds(lambda: inpaint(network, images[0], config, device), 3 * repeats, device)
+    canvas = config.canvas((side, side, 3))
+    network = build(config, canvas, 0).eval().to(device)
+    together = seconds(lambda: inpaint(network, images[0], canvas, config, device), 3 * repeats, device)
     alone = seconds(lambda: inpaint_one_by_one(network, images[0], config, device), repeats, device)
     difference = max(
-        float((inpaint(network, x, config, device).cpu() - inpaint_one_by_one(network, x, config, device)).abs().max())
+        float(
+            (inpaint(network, x, canvas, config, device).cpu() - inpaint_one_by_one(network, x, config, device))
+            .abs()
+            .max()
+        )
         for x in images[:2]
     )
     times = training(images, config, repeats, device)
@@ -147,7 +156,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no GPU here; use --device cpu")
-    cases = [("default", IntraConfig()), ("larger", IntraConfig(**LARGER))]
+    cases = [("64 px", SMALL), ("128 px", LARGER)]
     repeats = 1 if given.quick else 7
     rows = [measure(name, config, repeats, given.device) for name, config in cases[: 1 if given.quick else None]]
     for row in rows:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.project.profiles import PROFILES
-from stages.detectors.interface import CompareConfig
 from stages.detectors.registry import CONFIGS, detector
+from stages.detectors.shared.restoration_config import RestorationConfig
 from stages.images import decode, to_square
 from stages.training import Session
 from stages.types import Samples, ScoreMap
@@ -91,7 +91,7 @@ def attention_of(paths: list[Path], blocks: list[int] | None, kept: Path | None)
     return attention.astype(np.float16)
 
 
-def parts_of(options: argparse.Namespace, config: CompareConfig) -> dict[str, Samples]:
+def parts_of(options: argparse.Namespace, config: RestorationConfig) -> dict[str, Samples]:
     found = files(options.mvtec / "screw", options.quick)
     parts = {
         split: Samples([str(path) for path in paths], images_of(paths, config.input_side))
@@ -106,7 +106,7 @@ def parts_of(options: argparse.Namespace, config: CompareConfig) -> dict[str, Sa
 
 
 def epochs_in(
-    seconds: float, name: str, config: CompareConfig, parts: Mapping[str, Samples], options: argparse.Namespace
+    seconds: float, name: str, config: RestorationConfig, parts: Mapping[str, Samples], options: argparse.Namespace
 ) -> int:
     """As many epochs as the time allows, from the time between the ends of the second and the third epoch."""
     fewer = {key: value for key, value in TIMED.items() if key in type(config).model_fields}

@@ -48,6 +48,8 @@ class Row:
     settings: dict[str, Any]
     side: int = 224
     blocks: tuple[int, ...] = ()
+    images: bool = False
+    """Whether it reads images beside tokens."""
 
 
 NEAREST = {"features": "raw", "compare_features": False, "coreset": "random", "smoothing": 1.0}
@@ -74,6 +76,12 @@ ROWS: dict[str, Row] = {
     "subspace, focus 6+9": Row("subspace", {"compare_features": False}, blocks=(6, 9)),
     "subspace, focus 6+9, 448 px": Row("subspace", {"compare_features": False}, side=448, blocks=(6, 9)),
     "padim, focus 6+9": Row("padim", {"features": "raw", "compare_features": False}, blocks=(6, 9)),
+    "context, CNN": Row("context", {}),
+    "context, focus 6+9": Row("context", {"features": "raw", "surroundings": 4}, blocks=(6, 9)),
+    "ear, CNN": Row("ear", {"compare_masks": False}, blocks=(9,), images=True),
+    "ear, CNN, mean": Row("ear", {"compare_masks": False, "restore": "mean"}, blocks=(9,), images=True),
+    "intra, CNN": Row("intra", {}),
+    "intra, CNN, mean": Row("intra", {"restore": "mean"}),
 }
 FUSED = {
     "fused: padim CNN, knn focus 9": ("padim, CNN", "knn, focus 9, cosine, 20,000"),
@@ -81,6 +89,10 @@ FUSED = {
     "fused: padim CNN, padim focus 9": ("padim, CNN", "padim, focus 9"),
     "fused: padim CNN, subspace focus 6+9": ("padim, CNN", "subspace, focus 6+9"),
     "fused: padim CNN, knn CNN, subspace focus 6+9": ("padim, CNN", "knn, CNN", "subspace, focus 6+9"),
+    "fused: context, padim CNN": ("context, CNN", "padim, CNN"),
+    "fused: context, padim, ear CNN": ("context, CNN", "padim, CNN", "ear, CNN"),
+    "fused: context, padim, intra CNN": ("context, CNN", "padim, CNN", "intra, CNN"),
+    "fused: context, padim, ear, intra CNN": ("context, CNN", "padim, CNN", "ear, CNN", "intra, CNN"),
     "fused: padim CNN, padim and knn focus 9": ("padim, CNN", "padim, focus 9", "knn, focus 9, cosine, 20,000"),
 }
 
@@ -89,16 +101,16 @@ def samples_of(part: Part, row: Row, config: DetectorConfig, keep: Path) -> Samp
     ids = [f"{part.name}-{i}" for i in range(part.count)]
     if not row.blocks:
         return Samples(ids, part.images(config.input_side))
-    side = row.side
-    blank = np.zeros((part.count, 1, 1, 3), np.uint8)  # a detector of tokens does not look at images
-    return Samples(ids, blank, raw=Tokens(tokens_of(part, side, keep), row.blocks))
+    # a detector of tokens alone does not look at images
+    images = part.images(config.input_side) if row.images else np.zeros((part.count, 1, 1, 3), np.uint8)
+    return Samples(ids, images, raw=Tokens(tokens_of(part, row.side, keep), row.blocks))
 
 
 def scored(row: Row, parts: dict[str, Part], keep: Path) -> dict[str, Any]:
     """Image scores of `validation`, `test` and `pasted`, and seconds of CPU."""
     config, method = CONFIGS[row.detector](**{**row.settings, "fit_on": "train"}), detector(row.detector)
     samples = {name: samples_of(part, row, config, keep) for name, part in parts.items()}
-    if isinstance(config, ImageNetConfig) and not row.blocks:
+    if isinstance(config, ImageNetConfig) and (row.images or not row.blocks):
         extract = remembered(extractor(config.network, config.patch, "cpu"))
         samples = {name: replace(one, imagenet=extract) for name, one in samples.items()}
     start = time.process_time()

@@ -1,6 +1,6 @@
-"""The hint: a mosaic of the pixels that are cut out takes their place (EAR: visual obfuscation).
+"""The hint: a mosaic of what is cut out takes their place (EAR: visual obfuscation).
 
-Legend: B images; S side in pixels.
+Legend: B images; S side in pixels or tokens; Z channels of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def mosaic(images: Tensor, scale: int) -> Tensor:
     """Replace each cell of `scale` x `scale` pixels by the mean of its pixels. The border may cut cells.
 
     Args:
-        images: (B, 3, S, S).
+        images: (B, Z, S, S).
         scale: side of a cell in pixels; cells start at the upper left corner.
     """
     height, width = images.shape[-2:]
@@ -31,7 +31,7 @@ def excise(images: Tensor, masks: Tensor, scale: int) -> Tensor:
     """Replace the pixels under the mask by the hint.
 
     Args:
-        images: (B, 3, S, S) in [0, 1].
+        images: (B, Z, S, S).
         masks: (B, 1, S, S) bool, true for the pixels to replace.
         scale: side of a mosaic cell in pixels, or `NO_HINT` for zeros.
     """

@@ -1,6 +1,6 @@
 """The masks of images: the memories that rarity is measured with, and the mask of each image from its source.
 
-Legend: N images; S side in pixels; h, w patch grid; C channels.
+Legend: N images; S side in pixels or tokens; h, w patch grid; C channels.
 """
 
 from __future__ import annotations
@@ -41,30 +41,32 @@ def searches_in(memories: Memories, config: EarConfig, device: str) -> Searches:
 
 
 def image_mask(
-    source: NDArray[Any], search: Search | None, config: EarConfig, owner: int = NO_OWNER
+    source: NDArray[Any], search: Search | None, side: int, fraction: float, owner: int = NO_OWNER
 ) -> NDArray[np.bool_]:
     """The mask (S, S) of one image.
 
     Args:
+        side: S, of what the network restores.
+        fraction: share of the area that is cut out.
         source: (heads, h, w) attention, or (h, w, C) tokens.
         search: None for a mask by attention.
         owner: index of the image, if its tokens are in the memory.
     """
     saliency = attention_saliency(source) if search is None else rarity(source, search, owner)
-    return mask_of(saliency, config.image_side, config.mask_fraction)
+    return mask_of(saliency, side, fraction)
 
 
 def masks_of_images(
-    samples: Samples, kind: MaskKind, searches: Searches, config: EarConfig, in_memory: bool
+    samples: Samples, kind: MaskKind, searches: Searches, side: int, fraction: float, in_memory: bool
 ) -> NDArray[np.bool_]:
     """(N, S, S) masks of all images.
 
     Args:
         in_memory: the images are those that the memories were sampled from.
     """
-    masks = np.empty((len(samples), config.image_side, config.image_side), dtype=np.bool_)
+    masks = np.empty((len(samples), side, side), dtype=np.bool_)
     sources = source_rows(samples, kind)
     for rows in batches(len(samples), _READ):
         for i, source in enumerate(sources[rows], start=rows.start):
-            masks[i] = image_mask(source, searches.get(kind), config, i if in_memory else NO_OWNER)
+            masks[i] = image_mask(source, searches.get(kind), side, fraction, i if in_memory else NO_OWNER)
     return masks

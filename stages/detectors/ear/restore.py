@@ -1,6 +1,6 @@
-"""The recovery: training the U-Net on good images, and the pixel maps of what it could not restore.
+"""The recovery: training the U-Net on good images, and one restoration.
 
-Legend: N images; B of them in a batch; S side in pixels.
+Legend: N images; B of them in a batch; S side in pixels or tokens; Z channels of them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,41 +19,45 @@ from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.hint import NO_HINT, excise
 from stages.detectors.ear.mask import random_blocks
 from stages.detectors.ear.unet import UNet
-from stages.detectors.shared.pixel_maps import PIXEL_KINDS, PixelKind, PixelStatistics, dissimilarity
-from stages.detectors.shared.resizing import to_bytes
+from stages.detectors.shared.pixel_maps import dissimilarity
 from stages.detectors.shared.similarity import gms, ssim
 from stages.training import History, Session, Task, fit
 from stages.types import batches
 
-Pair = tuple[Tensor, Tensor]
-"""(B, 3, S, S) images with the hint in the cut, and the original images, both in [0, 1]."""
+Cut = tuple[Tensor, Tensor, Tensor]
+"""(B, Z, S, S) images with the hint in the cut, the original images, and (B, 1, S, S) bool, true in the cut."""
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Images and their masks, in memory: 4 bytes per pixel."""
+    """Images and their masks, in memory."""
 
-    images: NDArray[np.uint8]
-    """(N, S, S, 3)."""
+    images: NDArray[Any]
+    """(N, S, S, Z) uint8 pixels or float16 reduced tokens."""
     masks: NDArray[np.bool_]
-    """(N, S, S), true for the pixels that are cut out."""
+    """(N, S, S), true for what is cut out."""
 
 
 class Recovery(Task):
-    """Training with squared error + weighted 1 - GMS and 1 - SSIM over the whole image, as in RIAD and InTra."""
+    """Training in pixels with squared error + weighted 1 - GMS and 1 - SSIM over the whole image, as in RIAD and InTra;
+    in tokens with the squared error in the cut."""
 
-    def __init__(self, config: EarConfig) -> None:
+    def __init__(self, config: EarConfig, channels: int) -> None:
         super().__init__()
-        self.network = UNet(config.width, config.depth)
+        self.network = new_network(config, channels)
         self._config = config
 
-    def loss(self, batch: Pair) -> dict[str, Tensor]:
-        hinted, target = batch
+    def loss(self, batch: Cut) -> dict[str, Tensor]:
+        hinted, target, holes = batch
         restored = self.network(hinted).float()
         with torch.autocast(restored.device.type, enabled=False):  # half precision is too coarse for variances
-            return self._loss(restored, target)
+            return (
+                self._of_pixels(restored, target)
+                if self._config.space == "pixels"
+                else _of_tokens(restored, target, holes)
+            )
 
-    def _loss(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _of_pixels(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
         l2 = (restored - target).square().mean()
         edges, structure = (1 - gms(restored, target)).mean(), (1 - ssim(restored, target)).mean()
         total = l2 + self._config.gms_weight * edges + self._config.ssim_weight * structure
@@ -63,9 +68,20 @@ class Recovery(Task):
         return adam, torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=steps)
 
 
-def as_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """(B, S, S, 3) uint8 -> (B, 3, S, S) float in [0, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).contiguous()
+def _of_tokens(restored: Tensor, target: Tensor, holes: Tensor) -> dict[str, Tensor]:
+    squares = (restored - target).square() * holes
+    return {"loss": squares.sum() / (holes.sum() * target.shape[1])}
+
+
+def new_network(config: EarConfig, channels: int) -> UNet:
+    """A network with new weights, from PyTorch's generator."""
+    return UNet(config.width, config.depth, channels, config.space == "pixels")
+
+
+def as_tensor(images: NDArray[Any]) -> Tensor:
+    """(B, S, S, Z) uint8 pixels or reduced tokens -> (B, Z, S, S) float, pixels in [0, 1]."""
+    values = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+    return (values / 255 if images.dtype == np.uint8 else values).contiguous()
 
 
 def scales_of(config: EarConfig) -> tuple[int, ...]:
@@ -81,7 +97,7 @@ def train(training: Masked, validation: Masked, config: EarConfig, seed: int, se
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        task = Recovery(config)
+        task = Recovery(config, training.images.shape[-1])
     history = fit(
         task,
         partial(_epoch, training, config, seed),
@@ -96,7 +112,7 @@ def train(training: Masked, validation: Masked, config: EarConfig, seed: int, se
     return task.network, history
 
 
-def _epoch(data: Masked, config: EarConfig, seed: int, epoch: int) -> Iterator[Pair]:
+def _epoch(data: Masked, config: EarConfig, seed: int, epoch: int) -> Iterator[Cut]:
     order = np.random.default_rng([seed, epoch]).permutation(len(data.images))
     scales = scales_of(config)
     for step, rows in enumerate(batches(len(order), config.batch)):
@@ -104,57 +120,48 @@ def _epoch(data: Masked, config: EarConfig, seed: int, epoch: int) -> Iterator[P
         chosen = order[rows]
         masks = data.masks[chosen]
         for i in np.flatnonzero(generator.random(len(chosen)) < config.random_mask_share):
-            masks[i] = random_blocks(config.image_side, config.mask_fraction, generator)
-        yield _pair(data.images[chosen], masks, generator.choice(scales, len(chosen)))
+            masks[i] = random_blocks(masks.shape[1], config.mask_fraction, generator)
+        yield _cut(data.images[chosen], masks, generator.choice(scales, len(chosen)))
 
 
-def _validation(data: Masked, config: EarConfig) -> Iterator[Pair]:
+def _validation(data: Masked, config: EarConfig) -> Iterator[Cut]:
     """The images with their own masks, each image with the next scale."""
     scales = np.asarray(scales_of(config))
     for rows in batches(len(data.images), config.batch):
         turn = scales[np.arange(rows.start, rows.stop) % len(scales)]
-        yield _pair(data.images[rows], data.masks[rows], turn)
+        yield _cut(data.images[rows], data.masks[rows], turn)
 
 
-def _pair(images: NDArray[np.uint8], masks: NDArray[np.bool_], scales: NDArray[np.int64]) -> Pair:
-    target, holes = as_tensor(images), torch.from_numpy(masks)[:, None]  # (B, 3, S, S), (B, 1, S, S)
+def _cut(images: NDArray[Any], masks: NDArray[np.bool_], scales: NDArray[np.int64]) -> Cut:
+    target, holes = as_tensor(images), torch.from_numpy(masks)[:, None]  # (B, Z, S, S), (B, 1, S, S)
     hinted = target.clone()
     for scale in np.unique(scales):
         rows = torch.from_numpy(np.flatnonzero(scales == scale))
         hinted[rows] = excise(target[rows], holes[rows], int(scale))
-    return hinted, target
+    return hinted, target, holes
 
 
-def restore(network: UNet, image: Tensor, mask: Tensor, scale: int) -> tuple[Tensor, dict[PixelKind, Tensor]]:
-    """One forward pass: (1, 3, S, S) image and (1, 1, S, S) mask -> its restoration, and its pixel maps (S, S) by kind.
+@torch.inference_mode()
+def restore(network: UNet, image: Tensor, mask: Tensor, scale: int) -> Tensor:
+    """One forward pass: (1, Z, S, S) image and (1, 1, S, S) mask -> its restoration.
 
     One image at a time: a convolution may sum in another order if the batch has another size.
     """
     device = next(network.parameters()).device
-    with torch.inference_mode():
-        image = image.to(device)
-        restored = network(excise(image, mask.to(device), scale))
-        return restored.cpu(), {kind: dissimilarity(image, restored, kind)[0, 0].cpu() for kind in PIXEL_KINDS}
+    restored: Tensor = network(excise(image.to(device), mask.to(device), scale))
+    return restored.cpu()
 
 
 def scale_errors(network: UNet, data: Masked, config: EarConfig) -> dict[int, float]:
-    """Mosaic scale -> mean of 1 - MSGMS under the masks of validation images."""
+    """Mosaic scale -> mean error under the masks of validation images: 1 - MSGMS of pixels, squared error of tokens."""
     errors = {}
     for scale in scales_of(config):
         sums = np.zeros(2)
         for image, mask in zip(data.images, data.masks, strict=True):
-            hole = torch.from_numpy(mask)
-            _, differences = restore(network, as_tensor(image[None]), hole[None, None], scale)
-            sums += float(differences["msgms"][hole].sum()), int(hole.sum())
+            target, hole = as_tensor(image[None]), torch.from_numpy(mask)
+            restored = restore(network, target, hole[None, None], scale)
+            squares = (restored - target).square().mean(dim=1)
+            error = dissimilarity(target, restored, "msgms")[:, 0] if config.space == "pixels" else squares
+            sums += float(error[0][hole].sum()), int(hole.sum())
         errors[scale] = float(sums[0] / sums[1])
     return errors
-
-
-def restore_images(network: UNet, data: Masked, scale: int, statistics: PixelStatistics) -> NDArray[np.uint8]:
-    """The restorations (N, S, S, 3) of the images, whose pixel maps are added to `statistics`."""
-    restorations = np.empty_like(data.images)
-    for i, (image, mask) in enumerate(zip(data.images, data.masks, strict=True)):
-        restoration, maps = restore(network, as_tensor(image[None]), torch.from_numpy(mask)[None, None], scale)
-        restorations[i] = to_bytes(restoration[0])
-        statistics.add({kind: plane.numpy() for kind, plane in maps.items()})
-    return restorations

@@ -9,33 +9,27 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.detectors.interface import CompareConfig
+from stages.detectors.intra.canvas import Canvas
+from stages.detectors.shared.restoration_config import RestorationConfig
 from stages.types import UserError
 
 
-class IntraConfig(CompareConfig):
+class IntraConfig(RestorationConfig):
     """Inpainting Transformer: paint each patch anew from the patches around it, compare."""
 
     image_side: int = Field(64, ge=8, le=4096)
     """Side in pixels of the square images that the detector's own model sees.
 
-    S: a multiple of `patch_side`. Paper: 256, 320 or 512."""
-    compare_side: int = Field(384, ge=64, le=1024, multiple_of=32)
-    """Side in pixels at which features are compared: a multiple of 32 and of `image_side`.
-
-    The restoration is enlarged to it. For `compare: features` only."""
-    surroundings: int = Field(12, ge=0, le=99)
-    """Distance, in grid cells, of the eight neighbours that predict a cell's features. The prediction is subtracted,
-    which removes lot and exposure effects and keeps defects smaller than this. 0: no neighbours.
-
-    For `compare: features` only. The restoration's features predict too, also with 0."""
+    S: a multiple of `patch_side`. Paper: 256, 320 or 512. Of `space: pixels`."""
     patch_side: int = Field(8, ge=2, le=128)
     """K: side in pixels of a patch, the unit that is covered and painted anew (paper: 16)."""
+    patch_cells: int = Field(4, ge=1, le=64)
+    """K: side in grid cells of a patch of tokens, a divisor of the grid's side."""
     window_side: int = Field(5, ge=2, le=64)
     """L: side in patches of the window that the network sees; at most S / K (paper: 7)."""
     blocks: int = Field(4, ge=1, le=64)
     """n: transformer blocks (paper: 13)."""
-    width: int = Field(64, ge=4, le=4096)
+    width: int = Field(128, ge=4, le=4096)
     """D: channels of a token, a multiple of twice `heads` (paper: 512).
 
     Queries and keys have D / 2 channels."""
@@ -68,11 +62,11 @@ class IntraConfig(CompareConfig):
     rotations: bool = False
     """Rotate training images by a random multiple of 90 degrees (paper: true).
 
-    Each window's image is rotated on its own."""
+    Each window's image is rotated on its own. Of pixels: turned tokens are not the tokens of a turned image."""
     flips: bool = True
     """Mirror training images at random.
 
-    Along both axes without `rotations`; with it, views are sampled from the whole dihedral group."""
+    Along both axes without `rotations`; with it, views are sampled from the whole dihedral group. Of pixels."""
     validation_windows: int = Field(64, ge=1, le=100_000)
     """Windows per validation image in the validation loss, sampled once."""
     inference_windows: int = Field(256, ge=1, le=65_536)
@@ -82,16 +76,11 @@ class IntraConfig(CompareConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.image_side % self.patch_side:
-            raise UserError(
-                f"intra: image_side {self.image_side} is not a multiple of patch_side {self.patch_side}; "
-                f"take {self.image_side // self.patch_side * self.patch_side or self.patch_side} for instance."
-            )
-        if self.window_side > self.grid_side:
-            raise UserError(
-                f"intra: window_side {self.window_side} is larger than the grid of {self.grid_side} patches a side "
-                f"(image_side {self.image_side} / patch_side {self.patch_side}); take a smaller window or patch."
-            )
+        if self.space == "pixels":
+            self.canvas((self.image_side, self.image_side, 3))
+        elif self.features == "imagenet":
+            cells = self.token_side // self.patch
+            self.canvas((cells, cells, self.channels))
         if self.width % (2 * self.heads):
             raise UserError(
                 f"intra: width {self.width} is not a multiple of {2 * self.heads}, twice heads {self.heads}; "
@@ -103,7 +92,24 @@ class IntraConfig(CompareConfig):
             )
         return self
 
-    @property
-    def grid_side(self) -> int:
-        """N = M: patches along a side of the image."""
-        return self.image_side // self.patch_side
+    def canvas(self, shape: tuple[int, int, int]) -> Canvas:
+        """What the network paints, for images (S, S, 3) or tokens (h, w, Z).
+
+        Raises:
+            UserError: patches do not fill it, or a window does not fit into it.
+        """
+        pixels = self.space == "pixels"
+        name, patch = ("patch_side", self.patch_side) if pixels else ("patch_cells", self.patch_cells)
+        height, width, channels = shape
+        if height != width or height % patch:
+            whole = f"image_side {height}" if pixels else f"the grid of {height} x {width} tokens"
+            fits = [side for side in range(1, height + 1) if height % side == 0 and height // side >= self.window_side]
+            best = fits[-1] if fits else 1
+            raise UserError(f"intra: {whole} is not a multiple of {name} {patch}; take {name} {best} for instance.")
+        canvas = Canvas(height, patch, channels, start=0.5 if pixels else 0.0)
+        if self.window_side > canvas.grid:
+            raise UserError(
+                f"intra: window_side {self.window_side} is larger than the grid of {canvas.grid} patches a side "
+                f"({height} / {name} {patch}); take a smaller window or patch."
+            )
+        return canvas

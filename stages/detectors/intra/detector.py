@@ -1,81 +1,102 @@
 """InTra: an image is painted anew, each patch from those around it, and compared (arXiv:2104.13897, section 3).
 
-Legend: N images; S side in pixels that the network sees.
+In pixels as in the paper (`pixels.py`), or in tokens (`tokens.py`).
+
+Legend: N images; S side in pixels; h, w grid; Z channels of what is painted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.detectors.intra import pixels, tokens
+from stages.detectors.intra import windows as win
+from stages.detectors.intra.canvas import Canvas
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.model import InpaintingTransformer, build
-from stages.detectors.intra.restore import load, restore, restore_images
 from stages.detectors.intra.task import InpaintingTask, TrainingWindows, validation_batches
-from stages.detectors.shared.comparison import BATCH, Comparison, ComparisonFitter
 from stages.detectors.shared.held_out import fit_with_validation_results
 from stages.detectors.shared.network_weights import weights_of
-from stages.detectors.shared.pixel_maps import PixelStatistics, pixel_scale
-from stages.detectors.shared.resizing import reduce_images
+from stages.detectors.shared.token_space import TokenSpace, read_tokens
 from stages.training import Session
 from stages.training import fit as train_network
-from stages.types import Fitted, Samples, ScoreMap, UserError, batches
+from stages.types import Fitted, Samples, ScoreMap, UserError
 
 
 @dataclass(frozen=True)
 class _State:
     """A trained network, and the sums over the good images that have been added to its statistics."""
 
-    network: InpaintingTransformer
     trained: Fitted
     """Weights, seed and metrics: the part of the model that more images do not change."""
-    statistics: PixelStatistics
-    comparison: ComparisonFitter | None
-    """None if pixels are compared."""
+    statistics: pixels.PixelFitter | tokens.TokenFitter
+
+    def extend(self, good: NDArray[Any]) -> Fitted:
+        """Add pixels or tokens of good images; the model of all images added so far."""
+        arrays = {**self.trained.arrays, **self.statistics.add(good)}
+        return Fitted(arrays, self.trained.info, self.trained.metrics)
 
 
 def needs(config: IntraConfig) -> frozenset[str]:
-    """The ImageNet CNN if features are compared; otherwise the images only."""
-    return frozenset({"imagenet"}) if config.compare == "features" else frozenset()
+    """What is restored."""
+    return config.restored_fields
 
 
 def fit(train: Samples, validation: Samples, config: IntraConfig, seed: int, session: Session) -> Fitted:
-    """Train the network on training images, then fit the statistics of good images' maps.
+    """Train the network on training images, then fit the statistics of what it leaves of good images.
 
-    Memory: the images of training and validation and their restorations as bytes (2 * N * S * S * 3).
+    Memory: pixels or tokens of all images, and tokens once more as the network sees them: 520 kB an image by default.
 
     Raises:
-        UserError: the images do not have the configured side.
+        UserError: the images do not have the configured side, come without the tokens, or patches do not fit the grid.
     """
-    _check_side(train, config)
-    _check_side(validation, config)
-    training_images, validation_images = (reduce_images(part.images, config.image_side) for part in (train, validation))
+    in_pixels = config.space == "pixels"
+    make: Callable[..., _State] = _in_pixels if in_pixels else _in_tokens
+    good, held = (
+        _images(part, config) if in_pixels else read_tokens(part, config.features) for part in (train, validation)
+    )
 
     def fit_on_training() -> tuple[Fitted, _State]:
-        state = _train(train, training_images, validation_images, config, seed, session)
-        return _extend(state, train, training_images, config, session.device), state
+        state = make(good, held, config, seed, session)
+        return state.extend(good), state
 
-    def extend(state: _State) -> Fitted:
-        return _extend(state, validation, validation_images, config, session.device)
+    return fit_with_validation_results(
+        fit_on_training, lambda state: state.extend(held), validation, config, session.device, score
+    )
 
-    return fit_with_validation_results(fit_on_training, extend, validation, config, session.device, score)
+
+def _in_pixels(
+    good: NDArray[np.uint8], held: NDArray[np.uint8], config: IntraConfig, seed: int, session: Session
+) -> _State:
+    canvas = config.canvas((config.image_side, config.image_side, 3))
+    network, trained = _train(good, held, canvas, config, seed, session)
+    return _State(trained, pixels.PixelFitter(network, canvas, config, session.device))
+
+
+def _in_tokens(
+    good: NDArray[np.float16], held: NDArray[np.float16], config: IntraConfig, seed: int, session: Session
+) -> _State:
+    space = TokenSpace.fit(good, config.channels)
+    canvas, network, trained = config.canvas(space.shape), None, Fitted({}, {"seed": seed}, {"epochs": 0})
+    if config.restore == "network":
+        seen, held_seen = (
+            np.stack([space.reduce(image).astype(np.float16) for image in part]) for part in (good, held)
+        )
+        network, trained = _train(seen, held_seen, canvas, config, seed, session)
+    return _State(trained, tokens.TokenFitter(network, space, config, session.device))
 
 
 def _train(
-    train: Samples,
-    training_images: NDArray[np.uint8],
-    validation_images: NDArray[np.uint8],
-    config: IntraConfig,
-    seed: int,
-    session: Session,
-) -> _State:
-    task = InpaintingTask(build(config, seed), config)
-    validation_windows = validation_batches(validation_images, config, seed)
-    training_windows = TrainingWindows(training_images, config, seed, session.device)
+    good: win.Pixels, held: win.Pixels, canvas: Canvas, config: IntraConfig, seed: int, session: Session
+) -> tuple[InpaintingTransformer, Fitted]:
+    task = InpaintingTask(build(config, canvas, seed), config)
+    validation_windows = validation_batches(held, canvas, config, seed)
+    training_windows = TrainingWindows(good, canvas, config, seed, session.device)
     history = train_network(
         task,
         training_windows.epoch,
@@ -87,78 +108,33 @@ def _train(
         session=session,
         mixed_precision=config.mixed_precision,
     )
-    network = task.network.to(session.device)
     best = history.epochs[history.best_epoch]
-    metrics = {
+    metrics: Mapping[str, Any] = {
         "best_epoch": history.best_epoch,
         "epochs": len(history.epochs),
         "train_loss": best["train_loss"],
         "val_loss": best["val_loss"],
         "val_curve": [epoch["val_loss"] for epoch in history.epochs],
     }
-    return _State(
-        network=network,
-        trained=Fitted(weights_of(network), info={"seed": seed}, metrics=metrics),
-        statistics=PixelStatistics(config.image_side),
-        comparison=ComparisonFitter(train.imagenet, config) if config.compare == "features" else None,
-    )
-
-
-def _extend(state: _State, samples: Samples, small: NDArray[np.uint8], config: IntraConfig, device: str) -> Fitted:
-    """Add good images to the statistics; the model of all images added so far.
-
-    Args:
-        small: (N, S, S, 3) the same images as the network sees them.
-    """
-    restorations = restore_images(state.network, small, state.statistics, config, device)
-    arrays = {**state.trained.arrays, **state.statistics.to_arrays()}
-    if state.comparison is not None:
-        state.comparison.add(samples.images, restorations)
-        arrays |= state.comparison.arrays()
-    return Fitted(arrays, state.trained.info, state.trained.metrics)
+    return task.network.to(session.device), Fitted(weights_of(task.network), {"seed": seed}, metrics)
 
 
 def score(fitted: Fitted, samples: Samples, config: IntraConfig, device: str) -> Iterator[ScoreMap]:
-    """Yield the map of `config.compare` and its maximum as image score.
-
-    `msgms`: the squared difference between the image's pixel map and the mean pixel map of good images (section 3.3).
-    `ssim`: the number of standard deviations by which the pixel map lies above that mean. Extras: the maximum of each
-    kind of pixel map. Picture: `restoration`.
+    """Yield the result of each image: `pixels.score` or `tokens.score`.
 
     Raises:
-        UserError: the images do not have the configured side.
+        UserError: the images do not have the configured side, or come without the tokens.
     """
+    if config.space == "pixels":
+        _check_side(samples, config)
+        yield from pixels.score(fitted, samples, config, device)
+    else:
+        yield from tokens.score(fitted, samples, config, device)
+
+
+def _images(samples: Samples, config: IntraConfig) -> NDArray[np.uint8]:
     _check_side(samples, config)
-    network = load(fitted.arrays, config).to(device)
-    comparison = Comparison(fitted.arrays, samples.imagenet, config) if config.compare == "features" else None
-    for rows in batches(len(samples), BATCH):
-        images = np.asarray(samples.images[rows])
-        small = reduce_images(images, config.image_side)
-        results = [_score_by_pixels(network, image, fitted.arrays, config, device) for image in small]
-        yield from results if comparison is None else comparison.score(images, results)
-
-
-def _score_by_pixels(
-    network: InpaintingTransformer,
-    image: NDArray[np.uint8],
-    arrays: Mapping[str, NDArray[Any]],
-    config: IntraConfig,
-    device: str,
-) -> ScoreMap:
-    """Score one image (S, S, 3) by pixels."""
-    restoration, differences = restore(network, image, config, device)
-    scale = pixel_scale(arrays["ssim.spread"]).astype(np.float32)
-    maps = {
-        "msgms": np.square(differences["msgms"] - arrays["msgms.mean"]),
-        "ssim": (differences["ssim"] - arrays["ssim.mean"]) / scale,
-    }
-    deployed = maps["ssim" if config.compare == "features" else config.compare]
-    return ScoreMap(
-        anomaly_map=deployed,
-        image_score=float(deployed.max()),
-        extras={kind: float(plane.max()) for kind, plane in maps.items()},
-        pictures={"restoration": restoration},
-    )
+    return samples.images[:]
 
 
 def _check_side(samples: Samples, config: IntraConfig) -> None:

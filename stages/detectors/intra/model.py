@@ -1,6 +1,6 @@
 """The inpainting transformer (arXiv:2104.13897, section 3.1).
 
-Legend: B windows; T = L * L tokens of a window; D width; A heads; P = K * K * 3 values of a patch; G grid side.
+Legend: B windows; T = L * L tokens of a window; D width; A heads; P values of a patch; G grid side.
 
 Choices that the paper leaves open: the embedding E and the projection after attention are plain linear maps (the first
 without a bias); there is no norm before the mean over the tokens; weights have the initial values of PyTorch's linear
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from stages.detectors.intra.canvas import Canvas
 from stages.detectors.intra.config import IntraConfig
 
 
@@ -61,26 +62,26 @@ def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 class InpaintingTransformer(nn.Module):
     """Paints the covered patch of a window from its visible patches."""
 
-    def __init__(self, config: IntraConfig) -> None:
+    def __init__(self, config: IntraConfig, canvas: Canvas) -> None:
         super().__init__()
-        values, width = config.patch_side**2 * 3, config.width
+        values, width = canvas.values, config.width
         self.embed = nn.Linear(values, width, bias=False)
-        self.position = nn.Parameter(torch.randn(config.grid_side**2, width) * 0.02)
+        self.position = nn.Parameter(torch.randn(canvas.grid**2, width) * 0.02)
         self.inpaint = nn.Parameter(torch.randn(width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio) for _ in range(config.blocks))
         self.paint = nn.Linear(width, values)
-        nn.init.constant_(self.paint.bias, 0.5)
+        nn.init.constant_(self.paint.bias, canvas.start)
 
     def forward(self, pixels: Tensor, positions: Tensor, covered: Tensor) -> Tensor:
         """Paint the covered patches.
 
         Args:
-            pixels: (B, T, P) in [0, 1]; the values of the covered token are not read.
+            pixels: (B, T, P), pixels in [0, 1] or reduced tokens; the values of the covered patch are not read.
             positions: (B, T) flat positions in the grid of the whole image.
             covered: (B,) index of the covered token.
 
         Returns:
-            (B, P), about in [0, 1], not clipped.
+            (B, P), pixels about in [0, 1], not clipped, or reduced tokens.
         """
         hidden = torch.arange(pixels.shape[1], device=pixels.device) == covered[:, None]  # (B, T)
         x = torch.where(hidden[..., None], self.inpaint, self.embed(pixels)) + self.position[positions]
@@ -97,8 +98,8 @@ class InpaintingTransformer(nn.Module):
         return self.paint(x.mean(dim=1))  # (B, T, D) -> (B, D) -> (B, P)
 
 
-def build(config: IntraConfig, seed: int) -> InpaintingTransformer:
+def build(config: IntraConfig, canvas: Canvas, seed: int) -> InpaintingTransformer:
     """A new network whose weights depend on the arguments only."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return InpaintingTransformer(config)
+        return InpaintingTransformer(config, canvas)

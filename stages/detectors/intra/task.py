@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.detectors.intra import windows as win
+from stages.detectors.intra.canvas import Canvas
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.model import InpaintingTransformer
 from stages.detectors.shared.similarity import gms, ssim
@@ -18,7 +18,7 @@ from stages.training import Task
 from stages.types import batches
 
 WindowBatch = tuple[Tensor, Tensor, Tensor]
-"""(B, T, P) uint8 pixels, (B, T) positions, (B,) covered token."""
+"""(B, T, P) uint8 pixels or float16 tokens, (B, T) positions, (B,) covered patch."""
 _VALIDATION = 2**31
 """Takes the place of the epoch in the seed of validation windows, so that they come from another random stream."""
 
@@ -31,11 +31,12 @@ class TrainingWindows:
     the paper's network on an H100 (tests/benchmarks/README.md).
     """
 
-    def __init__(self, images: NDArray[np.uint8], config: IntraConfig, seed: int, device: str = "cpu") -> None:
-        self._config, self._seed, self._device = config, seed, device
+    def __init__(self, images: win.Pixels, canvas: Canvas, config: IntraConfig, seed: int, device: str = "cpu") -> None:
+        self._canvas, self._config, self._seed, self._device = canvas, config, seed, device
         self._images = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-        self._tables = torch.from_numpy(win.pixel_tables(config.image_side, config.patch_side)).to(device)
-        self._views = win.views_allowed(config.rotations, config.flips)
+        self._tables = torch.from_numpy(win.pixel_tables(canvas.side, canvas.patch)).to(device)
+        turned = config.space == "pixels"
+        self._views = win.views_allowed(turned and config.rotations, turned and config.flips)
         self.steps = math.ceil(len(images) * config.windows_per_image / config.batch)
 
     def epoch(self, number: int) -> Iterator[WindowBatch]:
@@ -46,7 +47,7 @@ class TrainingWindows:
             yield self._step(order[part], np.random.default_rng([self._seed, number, step]))
 
     def _step(self, which: win.Index, rng: np.random.Generator) -> WindowBatch:
-        windows = win.sample_windows(rng, len(which), self._config.grid_side, self._config.window_side)
+        windows = win.sample_windows(rng, len(which), self._canvas.grid, self._config.window_side)
         views = rng.choice(self._views, len(which))
         images, turned, positions, covered = (
             torch.from_numpy(index).to(self._device) for index in (which, views, windows.positions, windows.covered)
@@ -54,12 +55,12 @@ class TrainingWindows:
         return win.gather(self._images, images, turned, positions, self._tables), positions, covered
 
 
-def validation_batches(images: NDArray[np.uint8], config: IntraConfig, seed: int) -> list[WindowBatch]:
+def validation_batches(images: win.Pixels, canvas: Canvas, config: IntraConfig, seed: int) -> list[WindowBatch]:
     """Windows of the validation images, neither turned nor mirrored. All epochs share them, so that losses compare."""
     rng = np.random.default_rng([seed, _VALIDATION])
-    tables = torch.from_numpy(win.pixel_tables(config.image_side, config.patch_side))
+    tables = torch.from_numpy(win.pixel_tables(canvas.side, canvas.patch))
     which = torch.from_numpy(np.repeat(np.arange(len(images)), config.validation_windows))
-    windows = win.sample_windows(rng, len(which), config.grid_side, config.window_side)
+    windows = win.sample_windows(rng, len(which), canvas.grid, config.window_side)
     positions, covered = torch.from_numpy(windows.positions), torch.from_numpy(windows.covered)
     pixels = win.gather(
         torch.from_numpy(np.ascontiguousarray(images)), which, torch.zeros_like(which), positions, tables
@@ -68,7 +69,8 @@ def validation_batches(images: NDArray[np.uint8], config: IntraConfig, seed: int
 
 
 class InpaintingTask(Task):
-    """Training to paint the covered patch: squared error + alpha (1 - GMS) + beta (1 - SSIM), means over the patch."""
+    """Training to paint the covered patch: squared error and, of pixels, alpha (1 - GMS) + beta (1 - SSIM), means over
+    the patch."""
 
     def __init__(self, network: InpaintingTransformer, config: IntraConfig) -> None:
         super().__init__()
@@ -76,12 +78,14 @@ class InpaintingTask(Task):
         self._config = config
 
     def loss(self, batch: WindowBatch) -> dict[str, Tensor]:
-        """`loss` and its parts `l2`, `gms` and `ssim` (the last two as 1 - similarity)."""
+        """`loss` and, of pixels, its parts `l2`, `gms` and `ssim` (the last two as 1 - similarity)."""
         pixels, positions, covered = batch
-        pixels = pixels.float() / 255
+        pixels = as_values(pixels)
         target = pixels[torch.arange(len(pixels), device=pixels.device), covered]  # (B, P)
         painted = self.network(pixels, positions, covered).float()
         with torch.autocast(painted.device.type, enabled=False):  # half precision is too coarse for variances
+            if self._config.space == "tokens":
+                return {"loss": torch.nn.functional.mse_loss(painted, target)}
             return painting_loss(painted, target, self._config)
 
     def optimizer(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
@@ -98,6 +102,11 @@ class InpaintingTask(Task):
             return rise * 0.5 * (1 + math.cos(math.pi * progress))
 
         return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
+
+
+def as_values(patches: Tensor) -> Tensor:
+    """What the network sees: uint8 pixels in [0, 1], tokens as they are."""
+    return patches.float() / 255 if patches.dtype == torch.uint8 else patches.float()
 
 
 def painting_loss(painted: Tensor, target: Tensor, config: IntraConfig) -> dict[str, Tensor]:

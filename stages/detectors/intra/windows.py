@@ -1,8 +1,8 @@
 """The patches of a window, and their pixels, for many windows at once, by index tables instead of loops.
 
-Legend: S image side in pixels; K patch side; G = S / K grid side (N = M of the paper); L window side in patches;
-T = L * L tokens of a window; P = K * K * 3 values of a patch; W windows. Grid positions are flat, row by row:
-f(i, j) = i * G + j, 0-based here, 1-based in the paper.
+Legend: S side of the canvas in pixels or tokens; Z channels of them; K patch side; G = S / K grid side (N = M of the
+paper); L window side in patches; T = L * L patches of a window; P = K * K * Z values of a patch; W windows. Grid
+positions are flat, row by row: f(i, j) = i * G + j, 0-based here, 1-based in the paper.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Index = NDArray[np.int64]
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8 | np.float16]
 
 
 @dataclass(frozen=True)
@@ -89,22 +89,22 @@ def gather(images: Tensor, which: Tensor, views: Tensor, positions: Tensor, tabl
     """Read the pixels of windows from images, turned or mirrored, on the device that holds the images.
 
     Args:
-        images: (N, S, S, 3) uint8.
+        images: (N, S, S, Z).
         which: (W,) index of each window's image.
         views: (W,) index of each window's view in `tables`.
         positions: (W, T), as in `Windows`.
         tables: from `pixel_tables`.
 
     Returns:
-        (W, T, P) uint8, the values of a patch in the order row, column, colour.
+        (W, T, P), the values of a patch in the order row, column, channel.
     """
     source = tables[views[:, None], positions]  # (W, T, K * K)
-    pixels = images.flatten(1, 2)[which[:, None, None], source]  # (N, S * S, 3) -> (W, T, K * K, 3)
+    pixels = images.flatten(1, 2)[which[:, None, None], source]  # (N, S * S, Z) -> (W, T, K * K, Z)
     return pixels.flatten(2)
 
 
 def to_patches(image: Pixels, patch: int) -> Pixels:
-    """(S, S, 3) -> (G * G, P)."""
+    """(S, S, Z) -> (G * G, P)."""
     grid = image.shape[0] // patch
-    cut = image.reshape(grid, patch, grid, patch, 3).swapaxes(1, 2)  # (G, G, K, K, 3)
-    return np.ascontiguousarray(cut).reshape(grid * grid, patch * patch * 3)
+    cut = image.reshape(grid, patch, grid, patch, -1).swapaxes(1, 2)  # (G, G, K, K, Z)
+    return np.ascontiguousarray(cut).reshape(grid * grid, -1)

@@ -15,7 +15,7 @@ class KnnConfig(FeatureConfig):
     reads_backbone: ClassVar[bool] = True
 
     features: Kind = "imagenet"
-    """Features to model: of the ImageNet CNN (`imagenet`), or the backbone's tokens (`raw`; denoised: `clean`)."""
+    """Features that are read: of the ImageNet CNN (`imagenet`), or the backbone's tokens (`raw`; denoised: `clean`)."""
     image_side: int = Field(224, ge=64, le=1024, multiple_of=32)
     """Side in pixels of the square images that the detector's own model sees.
 

@@ -25,7 +25,7 @@ class FeatureConfig(ImageNetConfig):
     """Parameters of a detector that models patch features."""
 
     features: Kind = "imagenet"
-    """Features to model: of the ImageNet CNN (`imagenet`), or the backbone's tokens (`raw`; denoised: `clean`)."""
+    """Features that are read: of the ImageNet CNN (`imagenet`), or the backbone's tokens (`raw`; denoised: `clean`)."""
     compare_features: bool = True
     """Also model the other kinds of features and report their image scores.
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -58,3 +59,8 @@ def pixel_scale(spread: NDArray[np.float32], mean_share: float = 1.0) -> NDArray
     # The tiny constant prevents a division by zero if all images are identical: their maps do not vary at all.
     scale: NDArray[np.float64] = np.sqrt(variance + mean_share * variance.mean() + 1e-12)
     return scale
+
+
+def to_bytes(restoration: Tensor) -> NDArray[np.uint8]:
+    """(3, S, S) in [0, 1] -> (S, S, 3)."""
+    return restoration.permute(1, 2, 0).mul(255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -96,7 +96,7 @@ def test_comments_say_what_the_descriptions_say() -> None:
         ("seed: -1", r"seed = -1: .*greater than or equal to 0"),
         ("seed: many", r"seed = 'many': .*integer"),
         ("data: {categories: []}", r"data\.categories = \[\]: .*at least 1"),
-        ("detectors: [ear, foo]", r"detectors = .*unknown detector 'foo'; there are ear, intra"),
+        ("detectors: [ear, foo]", r"detectors = .*unknown detector 'foo'; there are context, ear"),
         ("data: 3", r"data = 3: "),
         ("- a\n- b", "holds a list"),
         ("a: [", "not valid YAML"),

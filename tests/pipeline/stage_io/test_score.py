@@ -59,7 +59,7 @@ def test_coverage_is_that_of_the_image_with_a_mask(maps: Path, details: dict[str
 def test_the_other_scores_are_judged_on_the_test_images(maps: Path, details: dict[str, Any]) -> None:
     table = pd.read_parquet(maps / "scores.parquet")
     test = table[table["split"] == "test"]
-    names = {"ssim", "msgms", "max", "mean", *(f"score_{kind}" for kind in KINDS)}
+    names = {"max", "mean", *(f"score_{kind}" for kind in KINDS)}
     assert set(details["image_auroc_of"]) == names
     for name in names:
         expected = roc_auc_score(test["label"], test[f"extra_{name}"])
@@ -78,7 +78,7 @@ def test_the_pictures_of_each_test_image_are_the_detectors(maps: Path) -> None:
     fitted, _ = load_fitted(paths.model("tile", "ear"))
     shown = 0
     for i, one in enumerate(detector.score(fitted, samples, config, "cpu")):
-        assert set(one.pictures) == {"restoration", "mask", *(f"mask_{kind}" for kind in KINDS)}
+        assert set(one.pictures) == {"tokens", "restoration", "mask", *(f"mask_{kind}" for kind in KINDS)}
         if table["split"][i] == "test":
             for name, picture in one.pictures.items():
                 np.testing.assert_array_equal(StoredRows(maps / f"picture_{name}.zarr")[i], picture)

@@ -34,16 +34,28 @@ TOLERANCE = 1e-4
 """A tenth of what `burnish export` tolerates."""
 
 SMALL: dict[str, dict[str, Any]] = {
-    "ear": {"image_side": 32, "epochs": 1, "width": 4, "depth": 1, "memory_size": 50, "mask_fraction": 0.2}
-    | {"compare_side": 64},
-    "intra": {"image_side": 15, "patch_side": 3, "window_side": 3, "epochs": 1, "windows_per_image": 2, "blocks": 1}
-    | {"width": 8, "heads": 2, "smoothing_side": 3, "compare_side": 64, "compare": "msgms"},
+    "context": {"image_side": 64, "surroundings": 1},
+    "ear": {
+        "token_side": 64,
+        "epochs": 1,
+        "width": 4,
+        "depth": 1,
+        "memory_size": 50,
+        "mask_fraction": 0.2,
+        "channels": 5,
+    }
+    | {"mosaic_scales": (2, 4)},
+    "intra": {"token_side": 64, "patch_cells": 2, "window_side": 3, "epochs": 1, "windows_per_image": 2, "blocks": 1}
+    | {"width": 8, "heads": 2, "channels": 5},
     "knn": {"features": "clean", "image_side": 64, "memory_size": 40, "neighbours": 3},
     "subspace": {"image_side": 64, "explained": 0.8},
     "padim": {"image_side": 64},
     "pca": {"image_side": 32, "components": 4},
     "gabor": {"image_side": 64, "grid": 8},
 }
+
+PIXELS = {"space": "pixels", "image_side": 15, "patch_side": 3, "smoothing_side": 3, "compare": "msgms"}
+"""InTra as in its paper."""
 
 
 def samples(count: int, seed: int, side: int) -> Samples:
@@ -69,15 +81,19 @@ def parity(name: str, fitted: Fitted, config: Any, images: Samples, cnn: nn.Modu
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("intra", {}),
-        ("intra", {"compare": "ssim"}),
+        ("context", {"features": "clean"}),
+        ("ear", {"features": "raw", "compare_masks": False}),
+        ("ear", {"features": "raw", "mask": "rarity_clean", "hint": "none"}),
+        ("intra", {"features": "raw", "patch_cells": 1}),
+        ("intra", {"features": "clean", "patch_cells": 1, "restore": "mean"}),
+        ("intra", PIXELS),
+        ("intra", PIXELS | {"compare": "ssim"}),
         ("knn", {"compare_features": False}),
         ("knn", {"compare_features": False, "features": "raw"}),
         ("knn", {"compare_features": False, "features": "raw", "metric": "cosine", "top_share": 0.3}),
         ("knn", {"compare_features": False, "features": "raw", "metric": "euclidean", "memory_size": None}),
         ("subspace", {"compare_features": False}),
         ("padim", {"compare_features": False, "features": "raw"}),
-        ("padim", {"compare_features": False, "features": "clean", "surroundings": 1}),
         ("pca", {}),
         ("gabor", {}),
     ],
@@ -101,22 +117,26 @@ def with_network(name: str, **changes: Any) -> None:
 
 
 def test_the_graph_of_padim_holds_the_imagenet_network() -> None:
-    with_network("padim", compare_features=False, surroundings=3)
+    with_network("padim", compare_features=False)
+
+
+def test_the_graph_of_context_holds_the_imagenet_network() -> None:
+    with_network("context", surroundings=3)
 
 
 def test_the_graph_of_nearest_neighbours_holds_another_network() -> None:
     with_network("knn", compare_features=False, features="imagenet", network="lite1", patch=16)
 
 
-def test_the_graph_of_intra_compares_features() -> None:
-    """16 and 96 pixels: means of 36, which no binary number holds, and some of them exact halves."""
-    with_network("intra", compare="features", surroundings=3, image_side=16, patch_side=4, compare_side=96)
+@pytest.mark.parametrize("restore", ["network", "mean"])
+def test_the_graph_of_intra_paints_the_tokens_of_the_imagenet_network(restore: str) -> None:
+    with_network("intra", restore=restore)
 
 
-@pytest.mark.parametrize(("mask", "surroundings"), [("rarity_raw", 0), ("rarity_raw", 3), ("rarity_clean", 3)])
-def test_the_graph_of_ear_cuts_by_rarity_and_compares_features(mask: str, surroundings: int) -> None:
+@pytest.mark.parametrize(("mask", "restore"), [("rarity_raw", "network"), ("rarity_clean", "mean")])
+def test_the_graph_of_ear_cuts_by_rarity(mask: str, restore: str) -> None:
     """In the last image nothing is rarer than the rest. The network is the default one."""
-    config: Any = CONFIGS["ear"](**SMALL["ear"], mask=mask, surroundings=surroundings)
+    config: Any = CONFIGS["ear"](**SMALL["ear"], mask=mask, restore=restore)
     extract = extractor(config.network, config.patch, "cpu")
     images = samples(3, 99, config.input_side)
     read = "raw" if mask == "rarity_raw" else "clean"
@@ -128,16 +148,16 @@ def test_the_graph_of_ear_cuts_by_rarity_and_compares_features(mask: str, surrou
 
 
 @pytest.mark.parametrize(("compare_by", "sigma"), [("ssim", 0.0), ("msgms", 1.5)])
-def test_the_graph_of_ear_cuts_by_attention_and_leaves_no_hint(compare_by: str, sigma: float) -> None:
-    changes = {"mask": "attention", "hint": "none", "smooth_sigma": sigma, "compare": compare_by}
-    config = CONFIGS["ear"](**SMALL["ear"], **changes)
+def test_the_graph_of_ear_cuts_pixels_by_attention_and_leaves_no_hint(compare_by: str, sigma: float) -> None:
+    changes = {"mask": "attention", "hint": "none", "smooth_sigma": sigma, "compare": compare_by, "space": "pixels"}
+    config = CONFIGS["ear"](**SMALL["ear"], **changes, image_side=32)
     result = parity("ear", fitted_on("ear", config), config, samples(3, 99, 32))
     # SSIM is a difference of nearly equal numbers where nothing varies
     assert result.within(10 * TOLERANCE if compare_by == "ssim" else TOLERANCE)
 
 
 def test_the_graph_of_intra_paints_some_windows_at_a_time() -> None:
-    config = CONFIGS["intra"](**SMALL["intra"])
+    config = CONFIGS["intra"](**{**SMALL["intra"], **PIXELS})
     fitted, images = fitted_on("intra", config), samples(1, 99, 15)
     whole, parts_of_ten = (
         graph_of("intra")(fitted, config.model_copy(update={"inference_windows": count}), images, None).module(
@@ -187,12 +207,11 @@ def test_smoothing_is_scipys(mode: str, sigma: float) -> None:
 
 def test_the_residual_is_the_detectors() -> None:
     generator = np.random.default_rng(0)
-    features, extra = generator.random((20, 5, 9, 4), np.float32), generator.random((20, 5, 9, 2), np.float32)
-    for distance in (0, 1, 4, 15):
-        prediction = surroundings.fit(features, distance, extra)
-        module = parts.Residual((5, 9), distance, prediction)
-        residual = module(torch.from_numpy(features[0]), torch.from_numpy(extra[0]))
-        expected = surroundings.residual(features[0], prediction, distance, extra[0])
+    features = generator.random((20, 5, 9, 4), np.float32)
+    for distance in (1, 4, 15):
+        prediction = surroundings.fit(features, distance)
+        residual = parts.Residual((5, 9), distance, prediction)(torch.from_numpy(features[0]))
+        expected = surroundings.residual(features[0], prediction, distance)
         np.testing.assert_allclose(residual, expected, atol=1e-5)
 
 

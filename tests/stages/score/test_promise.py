@@ -18,7 +18,7 @@ TRAINING, VALIDATION, NEW = 24, 19, 40
 SMALL: dict[str, dict[str, Any]] = {
     "pca": {"image_side": SIDE},
     "gabor": {"image_side": SIDE, "grid": 4, "scales": 1},
-    "padim": {"image_side": 64, "surroundings": 0, "compare_features": False},
+    "padim": {"image_side": 64, "compare_features": False},
     "knn": {"features": "raw", "memory_size": 200, "compare_features": False},
 }
 

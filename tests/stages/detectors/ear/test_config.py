@@ -14,6 +14,9 @@ def test_image_side_must_be_what_the_network_can_halve() -> None:
         config(image_side=18, depth=2)
     with pytest.raises(ValidationError, match="image_side 16 "):
         config(image_side=16, depth=4)
+    with pytest.raises(ValidationError, match=r"the grid of token_side / patch 12 .* 2\^depth = 8"):
+        config(space="tokens", token_side=96, depth=3)
+    assert config(space="tokens", token_side=96, depth=3, features="raw").depth == 3  # the grid is not known yet
 
 
 def test_mosaic_scales_that_are_refused() -> None:

@@ -15,12 +15,10 @@ from stages.detectors.ear import fitting, scoring
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.detector import fit, needs, score
 from stages.detectors.ear.unet import UNet
-from stages.detectors.interface import CompareConfig
-from stages.detectors.shared.comparison import Comparison, Restored
+from stages.detectors.shared.restoration_config import RestorationConfig
 from stages.training import Session
 from stages.types import Fitted, Samples, ScoreMap, UserError
 from tests.stages.detectors.ear.tiny import DEFECT, config, samples
-from tests.stages.detectors.padim.test_padim import extract
 
 TRAIN, VALIDATION = samples(8, 0), samples(3, 1)
 
@@ -78,7 +76,7 @@ def test_an_image_scores_the_same_alone_in_any_order_and_any_batch(
 ) -> None:
     test = samples(5, 2)
     whole = _scored(fitted, test)
-    monkeypatch.setattr(scoring, "BATCH", 2)
+    monkeypatch.setattr(scoring, "_READ", 2)
     turned = _scored(fitted, test.take([4, 3, 2, 1, 0]))[::-1]
     alone = [_scored(fitted, test.take([i]))[0] for i in range(5)]
     for a, b, c in zip(whole, turned, alone, strict=True):
@@ -135,23 +133,6 @@ def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fi
         assert (a.image_score, b.image_score) == (a.extras["msgms"], a.extras["ssim"])
         assert b.extras["score_rarity_raw"] == b.image_score
         assert not np.array_equal(a.anomaly_map, b.anomaly_map)
-    setup = {"compare": "features", "compare_side": 64, "surroundings": 1}
-    # images with each pixel repeated four by four: reduced, they are the images that the network was trained on
-    large = (replace(part, images=part.images[:].repeat(4, 1).repeat(4, 2)) for part in (TRAIN, VALIDATION, small))
-    train, validation, test = (replace(part, imagenet=extract) for part in large)
-    featured = fit(train, validation, config(**setup), 0, Session())
-    scored = _scored(featured, test, **setup)
-    comparison = Comparison(featured.arrays, extract, config(**setup))
-    restorations, cuts = (np.stack([s.pictures[name] for s in scored]) for name in ("restoration", "mask"))
-    planes = comparison.maps(Restored(test.images[:], restorations, cuts))
-    for a, b, plane in zip(pixels, scored, planes, strict=True):
-        assert np.array_equal(b.anomaly_map, plane)
-        assert b.image_score == plane.max() == b.extras["max"]
-        assert b.extras["mean"] == pytest.approx(plane.mean(), rel=1e-4)
-        assert _same(a.pictures, b.pictures)
-        assert (b.extras["ssim"], b.extras["msgms"]) == (a.extras["ssim"], a.extras["msgms"])
-    with pytest.raises(UserError, match="ImageNet CNN"):
-        _scored(featured, replace(test, imagenet=None), **setup)
 
 
 def test_the_deployed_score_does_not_depend_on_the_comparison(fitted: Fitted) -> None:
@@ -183,7 +164,8 @@ def test_one_forward_pass_an_image_and_one_for_each_mask_that_is_compared(
 def test_needs_only_what_it_reads() -> None:
     assert needs(config()) == {"raw", "clean", "attention"}
     assert needs(config(compare_masks=False)) == {"raw"}
-    assert needs(config(compare_masks=False, compare="features")) == {"raw", "imagenet"}
+    assert needs(config(compare_masks=False, space="tokens")) == {"raw", "imagenet"}
+    assert needs(config(compare_masks=False, space="tokens", features="clean")) == {"raw", "clean"}
     assert needs(config(compare_masks=False, mask="attention")) == {"attention"}
     assert needs(config(compare_masks=False, mask="rarity_clean")) == {"clean"}
 
@@ -231,8 +213,8 @@ CHANGES: dict[str, Any] = {
 
 
 def test_the_table_of_changes_names_every_parameter() -> None:
-    # the parameters of the comparison: tests/stages/detectors/shared/test_comparison.py
-    assert CHANGES.keys() | CompareConfig.model_fields.keys() == EarConfig.model_fields.keys()
+    # those of tokens: test_tokens.py
+    assert CHANGES.keys() | RestorationConfig.model_fields.keys() == EarConfig.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES.keys() - {"image_side", "patience", "hint_tolerance"}))

@@ -16,6 +16,7 @@ DEFECT = slice(4, 12)
 
 def config(**changes: Any) -> EarConfig:
     small = {
+        "space": "pixels",
         "image_side": SIDE,
         "width": 4,
         "depth": 1,

@@ -17,8 +17,10 @@ from stages.types import UserError
 @pytest.mark.parametrize(
     ("changes", "values"),
     [
-        ({"image_side": 128, "patch_side": 12, "compare": "ssim"}, ("128", "12")),
-        ({"image_side": 64, "patch_side": 8, "window_side": 9}, ("9", "8")),
+        ({"space": "pixels", "image_side": 128, "patch_side": 12}, ("128", "12", "take patch_side 16 ")),
+        ({"space": "pixels", "image_side": 64, "patch_side": 8, "window_side": 9}, ("9", "8")),
+        ({"token_side": 224, "patch_cells": 8}, ("28 x 28 tokens", "8", "take patch_cells 4 ")),
+        ({"window_side": 9}, ("9", "grid of 8", "patch_cells 4")),
         ({"width": 60, "heads": 4}, ("60", "4")),
         ({"smoothing_side": 4}, ("4", "odd")),
         ({"image_side": 16, "patch_side": 2, "smoothing_side": 33}, ("33", "16")),
@@ -46,8 +48,9 @@ def test_every_field_is_documented() -> None:
 def test_the_papers_network_is_reached_by_parameters_alone() -> None:
     from stages.detectors.intra.model import InpaintingTransformer
 
+    config = IntraConfig(**PROFILES["paper"]["intra"])
     with torch.device("meta"):
-        network = InpaintingTransformer(IntraConfig(**PROFILES["paper"]["intra"]))
+        network = InpaintingTransformer(config, config.canvas((256, 256, 3)))
     d, p = 512, 16 * 16 * 3
     reduce = (d * 2 * d + 2 * d) + (2 * d * (d // 2) + d // 2)
     block = 2 * reduce + 2 * (d * d + d) + (d * 4 * d + 4 * d) + (4 * d * d + d) + 2 * 2 * d

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from stages.detectors.interface import CompareConfig
-from stages.detectors.intra import detector, task
+from stages.detectors.intra import pixels, task
 from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.detector import fit, needs, score
-from stages.detectors.intra.restore import inpaint, load, pixel_map
-from stages.detectors.shared.comparison import Comparison, Restored
+from stages.detectors.intra.pixels import pixel_map
+from stages.detectors.intra.restore import inpaint, load
 from stages.detectors.shared.pixel_maps import PIXEL_KINDS, PixelKind
+from stages.detectors.shared.restoration_config import RestorationConfig
 from stages.training import Session
 from stages.types import Fitted, Samples, UserError
 from tests.reference.similarity import msgms as msgms_map
 from tests.reference.similarity import ssim as ssim_map
-from tests.stages.detectors.intra.tiny import TINY
-from tests.stages.detectors.padim.test_padim import extract
+from tests.stages.detectors.intra.tiny import CANVAS, TINY
 
 LONGER = TINY.model_copy(update={"windows_per_image": 32, "lr": 0.01, "width": 16, "epochs": 10, "patience": 10})
 
@@ -61,9 +59,10 @@ def _scored(result: Fitted, config: IntraConfig = TINY, samples: Samples = TEST)
     return b"".join(parts)
 
 
-def test_it_reads_images_alone() -> None:
+def test_it_reads_what_it_restores() -> None:
     assert needs(TINY) == frozenset()
-    assert needs(TINY.model_copy(update={"compare": "features"})) == {"imagenet"}
+    assert needs(IntraConfig()) == {"imagenet"}
+    assert needs(IntraConfig(features="clean")) == {"clean"}
 
 
 def test_same_arguments_same_bytes_and_another_seed_other_bytes(fitted: Fitted) -> None:
@@ -101,8 +100,8 @@ def test_training_lowers_the_validation_loss_and_keeps_the_best(learned: Fitted)
     curve = learned.metrics["val_curve"]
     assert min(curve) < 0.3 * curve[0]
     assert learned.metrics["val_loss"] == min(curve) == curve[learned.metrics["best_epoch"]]
-    windows = task.validation_batches(VALIDATION.images[:], LONGER, 0)
-    trained = task.InpaintingTask(load(learned.arrays, LONGER), LONGER)
+    windows = task.validation_batches(VALIDATION.images[:], CANVAS, LONGER, 0)
+    trained = task.InpaintingTask(load(learned.arrays, LONGER, CANVAS), LONGER)
     with torch.no_grad():
         losses = [float(trained.loss(batch)["loss"]) for batch in windows]
     assert losses == pytest.approx([min(curve)], rel=1e-5)  # 12 windows: one batch
@@ -144,14 +143,14 @@ def test_the_other_parameters_change_something(fitted: Fitted, monkeypatch: pyte
     more = _fit(TINY.model_copy(update={"validation_windows": 7}))
     assert more.metrics["val_curve"] != fitted.metrics["val_curve"]
     sizes: list[int] = []
-    network = load(fitted.arrays, TINY)
+    network = load(fitted.arrays, TINY, CANVAS)
     network.register_forward_pre_hook(lambda module, arguments: sizes.append(len(arguments[0])))
-    inpaint(network, TEST.images[0], TINY, "cpu")
-    inpaint(network, TEST.images[0], TINY.model_copy(update={"inference_windows": 6}), "cpu")
+    inpaint(network, TEST.images[0], CANVAS, TINY, "cpu")
+    inpaint(network, TEST.images[0], CANVAS, TINY.model_copy(update={"inference_windows": 6}), "cpu")
     assert sizes == [16, 6, 6, 4]
     tested = TRAINING_FIELDS.keys() | {"image_side", "patience", "validation_windows", "inference_windows"}
-    # image_side: see the test of a wrong side; the comparison: tests/stages/detectors/shared/test_comparison.py
-    assert tested | CompareConfig.model_fields.keys() == IntraConfig.model_fields.keys()
+    # image_side: see the test of a wrong side; those of tokens: test_tokens.py
+    assert tested | {"patch_cells"} | RestorationConfig.model_fields.keys() == IntraConfig.model_fields.keys()
 
 
 def test_the_result_of_an_image_does_not_depend_on_those_beside_it(
@@ -159,7 +158,7 @@ def test_the_result_of_an_image_does_not_depend_on_those_beside_it(
 ) -> None:
     together = _scored(fitted)
     alone = b"".join(_scored(fitted, samples=TEST.take([i])) for i in range(3))
-    monkeypatch.setattr(detector, "BATCH", 2)
+    monkeypatch.setattr(pixels, "_READ", 2)
     assert together == alone == _scored(fitted)
     turned = TEST.take([2, 0, 1, 0])
     parts = [_scored(fitted, samples=TEST.take([i])) for i in (2, 0, 1, 0)]
@@ -167,9 +166,9 @@ def test_the_result_of_an_image_does_not_depend_on_those_beside_it(
 
 
 def test_scores_by_their_definition(fitted: Fitted) -> None:
-    network = load(fitted.arrays, TINY)
+    network = load(fitted.arrays, TINY, CANVAS)
     for image, result in zip(TEST.images[:], score(fitted, TEST, TINY, "cpu"), strict=True):
-        restoration = inpaint(network, image, TINY, "cpu")
+        restoration = inpaint(network, image, CANVAS, TINY, "cpu")
         differences = {
             kind: pixel_map(torch.from_numpy(image).float() / 255, restoration, kind, 3).numpy() for kind in PIXEL_KINDS
         }
@@ -186,27 +185,19 @@ def test_scores_by_their_definition(fitted: Fitted) -> None:
 
 def test_the_ways_to_compare_share_one_training_and_report_each_other(fitted: Fitted) -> None:
     other = list(score(fitted, TEST, TINY.model_copy(update={"compare": "ssim"}), "cpu"))
-    setup = TINY.model_copy(update={"compare": "features", "compare_side": 64})
-    # images with each pixel repeated four by four: reduced, they are the images that the network was trained on
-    large = (replace(part, images=part.images[:].repeat(4, 1).repeat(4, 2)) for part in (TRAIN, VALIDATION, TEST))
-    train, validation, test = (replace(part, imagenet=extract) for part in large)
-    featured = fit(train, validation, setup, 0, Session())
-    scored = list(score(featured, test, setup, "cpu"))
-    restorations = np.stack([result.pictures["restoration"] for result in scored])
-    planes = Comparison(featured.arrays, extract, setup).maps(Restored(test.images[:], restorations))
-    for a, b, c, plane in zip(score(fitted, TEST, TINY, "cpu"), other, scored, planes, strict=True):
+    for a, b in zip(score(fitted, TEST, TINY, "cpu"), other, strict=True):
         assert (a.image_score, b.image_score) == (a.extras["msgms"], a.extras["ssim"])
-        assert c.extras == b.extras == a.extras
-        assert np.array_equal(c.anomaly_map, plane)
-        assert c.image_score == plane.max()
-        assert np.array_equal(c.pictures["restoration"], a.pictures["restoration"])
+        assert b.extras == a.extras
+        assert np.array_equal(b.pictures["restoration"], a.pictures["restoration"])
 
 
 def test_mean_and_spread_are_those_of_all_normal_images(fitted: Fitted) -> None:
-    network = load(fitted.arrays, TINY)
+    network = load(fitted.arrays, TINY, CANVAS)
     for kind in PIXEL_KINDS:
         maps = [
-            pixel_map(torch.from_numpy(image).float() / 255, inpaint(network, image, TINY, "cpu"), kind, 3).numpy()
+            pixel_map(
+                torch.from_numpy(image).float() / 255, inpaint(network, image, CANVAS, TINY, "cpu"), kind, 3
+            ).numpy()
             for image in (*TRAIN.images[:], *VALIDATION.images[:])
         ]
         assert np.allclose(fitted.arrays[f"{kind}.mean"], np.mean(maps, axis=0), atol=1e-6)

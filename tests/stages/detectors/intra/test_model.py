@@ -12,12 +12,13 @@ from stages.detectors.intra.restore import inpaint
 from tests.reference import intra_model as slow
 
 SIZES = {"image_side": 12, "patch_side": 3, "window_side": 3, "blocks": 5, "width": 16, "heads": 2, "smoothing_side": 3}
-SMALL = IntraConfig(**SIZES, compare="ssim")
+SMALL = IntraConfig(**SIZES, space="pixels")
+CANVAS = SMALL.canvas((12, 12, 3))
 
 
 def _network(config: IntraConfig, seed: int = 0) -> InpaintingTransformer:
     """Weights as large as after training: position and norms must count."""
-    network = build(config, seed).eval()
+    network = build(config, CANVAS, seed).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for value in network.parameters():
@@ -34,7 +35,7 @@ def test_inpainting_equals_the_slow_reference(blocks: int, window: int) -> None:
     image = np.random.default_rng(1).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     weights = {name: value.numpy().astype(np.float64) for name, value in network.state_dict().items()}
     expected = slow.inpaint_image(weights, image, 3, window, blocks, heads=2)
-    painted = inpaint(network, image, config, "cpu").numpy()
+    painted = inpaint(network, image, CANVAS, config, "cpu").numpy()
     assert ((expected > 0) & (expected < 1)).mean() > 0.4  # else clipping would hide a difference
     assert np.abs(painted - expected).max() < 1e-5
 
@@ -81,7 +82,7 @@ def test_building_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    a, b, c = build(SMALL, 3), build(SMALL, 3), build(SMALL, 4)
+    a, b, c = (build(SMALL, CANVAS, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(a.position, b.position)
     assert not torch.equal(a.position, c.position)

@@ -11,7 +11,7 @@ from stages.detectors.intra.config import IntraConfig
 from stages.detectors.intra.model import build
 from tests.reference.similarity import msgms as msgms_map
 from tests.reference.similarity import ssim as ssim_map
-from tests.stages.detectors.intra.tiny import TINY
+from tests.stages.detectors.intra.tiny import CANVAS, TINY
 
 
 def test_the_loss_by_hand_and_against_slow_similarities() -> None:
@@ -36,11 +36,11 @@ def test_the_loss_by_hand_and_against_slow_similarities() -> None:
 
 def test_an_epoch_is_a_pure_function_and_gives_each_image_its_windows() -> None:
     images = np.arange(6, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3)
-    data = task.TrainingWindows(images, TINY, seed=5)
+    data = task.TrainingWindows(images, CANVAS, TINY, seed=5)
     first, again, second = (list(data.epoch(e)) for e in (0, 0, 1))
     assert len(first) == data.steps == 3
     assert all(torch.equal(x, y) for a, b in zip(first, again, strict=True) for x, y in zip(a, b, strict=True))
-    other = list(task.TrainingWindows(images, TINY, seed=6).epoch(0))
+    other = list(task.TrainingWindows(images, CANVAS, TINY, seed=6).epoch(0))
 
     def shown(epoch: list[task.WindowBatch]) -> list[float]:
         return torch.cat([batch[0][:, 0, 0] for batch in epoch]).tolist()
@@ -56,7 +56,7 @@ def test_an_epoch_is_a_pure_function_and_gives_each_image_its_windows() -> None:
 
 def test_the_learning_rate_rises_then_falls() -> None:
     def rates(config: IntraConfig) -> list[float]:
-        adam, schedule = task.InpaintingTask(build(config, 0), config).optimizer(10)
+        adam, schedule = task.InpaintingTask(build(config, CANVAS, 0), config).optimizer(10)
         values = []
         for _ in range(10):
             values.append(adam.param_groups[0]["lr"])

@@ -86,7 +86,6 @@ def test_fit_on_validation_too_and_smoothing_and_ridge_change_the_map() -> None:
         {"smoothing": 0.0},
         {"ridge": 0.5},
         {"shrinkage": 0.1},
-        {"surroundings": 1},
         {"normalised": True},
     ):
         config = base.model_copy(update=changes)

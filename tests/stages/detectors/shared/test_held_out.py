@@ -16,14 +16,12 @@ from stages.detectors.registry import CONFIGS, detector
 from stages.detectors.shared.held_out import fit_with_validation_results
 from stages.training import Session
 from stages.types import Fitted, Samples, ScoreMap
-from tests.stages.onnx_graphs.test_graphs import SMALL, samples
+from tests.stages.onnx_graphs.test_graphs import PIXELS, SMALL, samples
 
-FEATURED = {"compare": "features", "compare_side": 64, "image_side": 32, "surroundings": 1}
 KINDS: list[tuple[str, dict[str, Any]]] = [
     *SMALL.items(),
-    ("ear", SMALL["ear"] | FEATURED),
-    ("intra", SMALL["intra"] | FEATURED | {"patch_side": 4}),
-    ("padim", SMALL["padim"] | {"surroundings": 1}),
+    ("ear", SMALL["ear"] | {"space": "pixels", "image_side": 32}),
+    ("intra", SMALL["intra"] | PIXELS),
 ]
 
 

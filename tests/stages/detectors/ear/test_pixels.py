@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.detectors.ear.pixel_scores import standardise
+from stages.detectors.ear.pixels import standardise
 from tests.stages.detectors.ear.tiny import config
 
 

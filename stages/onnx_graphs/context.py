@@ -1,0 +1,21 @@
+"""`context` as a graph."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from stages.detectors.context.config import ContextConfig
+from stages.detectors.shared.gaussian import Gaussian
+from stages.onnx_graphs.interface import ExportGraph
+from stages.onnx_graphs.parts import Mahalanobis, Residual, deployed_input, feature_graph, smooth
+from stages.types import Fitted, Samples
+
+
+def graph(fitted: Fitted, config: ContextConfig, samples: Samples, cnn: nn.Module | None) -> ExportGraph:
+    """See `interface.Graph`."""
+    source, grid = deployed_input(config, samples)
+    rest = nn.Sequential(
+        Residual(grid, config.surroundings, fitted.arrays[f"{config.features}.prediction"]),
+        Mahalanobis(Gaussian.from_arrays(fitted.arrays, f"{config.features}.")),
+    )
+    return feature_graph(config, source, cnn, rest, smooth(grid, config.smoothing))
