@@ -193,13 +193,16 @@ def test_all_detectors_run_and_predict_as_the_stages(
     project = Path(shutil.copytree(runs[1], tmp_path / "project", symlinks=True))
     change_params(
         project,
-        {"detectors": ["intra", "knn", "subspace", "padim", "gabor"], "fused": {"detectors": ["intra", "padim"]}},
+        {
+            "detectors": ["context", "intra", "knn", "subspace", "padim", "gabor"],
+            "fused": {"detectors": ["intra", "padim"]},
+        },
     )
     done = command(project, environment, sys.executable, "-m", "pipeline", "run", "--jobs", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = json.loads((project / "data/metrics/metrics.json").read_text())
-    assert set(metrics["tile"]) == {"intra", "knn", "subspace", "padim", "gabor", "fused"}
-    assert {*DETECTORS, "intra", "knn", "subspace", "padim", "gabor"} == set(CONFIGS)
+    assert set(metrics["tile"]) == {"context", "intra", "knn", "subspace", "padim", "gabor", "fused"}
+    assert {*DETECTORS, "context", "intra", "knn", "subspace", "padim", "gabor"} == set(CONFIGS)
     predictions_agree(
-        project, environment, tmp_path / "judged", ("fused", "intra", "knn", "subspace", "padim", "gabor")
+        project, environment, tmp_path / "judged", ("fused", "context", "intra", "knn", "subspace", "padim", "gabor")
     )

@@ -33,6 +33,7 @@ PROFILES: dict[str, Values] = {
         },
         "intra": {
             "channels": 128,
+            "window_side": 5,
             "blocks": 8,
             "width": 256,
             "heads": 8,

@@ -10,7 +10,7 @@ from stages.types import Config
 class FusedConfig(Config):
     """Mean of several detectors after rank normalization on good validation images."""
 
-    detectors: tuple[str, ...] = ("context", "ear", "intra", "padim")
+    detectors: tuple[str, ...] = ("context", "knn")
     """Detectors whose scores and maps are averaged. With fewer than two: no fusion.
 
     Only those that are in `detectors` count."""

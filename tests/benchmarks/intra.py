@@ -31,7 +31,7 @@ from stages.detectors.intra.restore import inpaint
 from stages.detectors.intra.task import InpaintingTask, TrainingWindows
 from tests.reference.intra_windows import centred_corner, view, window_pixels
 
-SMALL = IntraConfig(space="pixels", width=64)
+SMALL = IntraConfig(space="pixels", width=64, window_side=5)
 LARGER = IntraConfig(
     space="pixels", image_side=128, patch_side=8, window_side=7, blocks=6, width=128, smoothing_side=11
 )

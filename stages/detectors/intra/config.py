@@ -25,7 +25,7 @@ class IntraConfig(RestorationConfig):
     """K: side in pixels of a patch, the unit that is covered and painted anew (paper: 16)."""
     patch_cells: int = Field(4, ge=1, le=64)
     """K: side in grid cells of a patch of tokens, a divisor of the grid's side."""
-    window_side: int = Field(5, ge=2, le=64)
+    window_side: int = Field(3, ge=2, le=64)
     """L: side in patches of the window that the network sees; at most S / K (paper: 7)."""
     blocks: int = Field(4, ge=1, le=64)
     """n: transformer blocks (paper: 13)."""
@@ -37,7 +37,7 @@ class IntraConfig(RestorationConfig):
     """Attention heads (paper: 8)."""
     mlp_ratio: int = Field(4, ge=1, le=16)
     """Hidden units of a block's MLP over D (paper: 4)."""
-    windows_per_image: int = Field(20, ge=1, le=100_000)
+    windows_per_image: int = Field(24, ge=1, le=100_000)
     """Windows sampled per training image and epoch (paper: 600)."""
     epochs: int = Field(20, ge=1, le=100_000)
     """Largest number of passes over the training images."""
