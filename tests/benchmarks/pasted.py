@@ -1,6 +1,6 @@
 """Settings of a detector compared without a real defect: validation images against themselves with defects pasted.
 
-    python -m tests.benchmarks.pasted --json FILE --detector intra [--set compare=ssim compare=msgms ...] [--quick]
+    python -m tests.benchmarks.pasted --json FILE --detector intra [--set restore=network restore=mean ...] [--quick]
 
 Fitted on the training images of a category and fold (`fit_on: train`); then the AUROC of its validation images (good,
 of other groups) against the same images with a moved patch, a scratch, a dark spot, a shaded region and a dim part (one

@@ -17,9 +17,12 @@ from stages.types import UserError
 @pytest.mark.parametrize(
     ("changes", "values"),
     [
-        ({"space": "pixels", "image_side": 128, "patch_side": 12}, ("128", "12", "take patch_side 16 ")),
+        (
+            {"space": "pixels", "image_side": 128, "patch_side": 12, "window_side": 5},
+            ("128", "12", "take patch_side 16 "),
+        ),
         ({"space": "pixels", "image_side": 64, "patch_side": 8, "window_side": 9}, ("9", "8")),
-        ({"token_side": 224, "patch_cells": 8}, ("28 x 28 tokens", "8", "take patch_cells 4 ")),
+        ({"token_side": 224, "patch_cells": 8, "window_side": 5}, ("28 x 28 tokens", "8", "take patch_cells 4 ")),
         ({"window_side": 9}, ("9", "grid of 8", "patch_cells 4")),
         ({"width": 60, "heads": 4}, ("60", "4")),
         ({"smoothing_side": 4}, ("4", "odd")),
