@@ -34,7 +34,7 @@ def steps(count: int) -> None:
 
     import torch  # isort: skip
 
-    task, pixels, times = Recovery(EarConfig(space="pixels"), 3), torch.rand(16, 3, 64, 64), []
+    task, pixels, times = Recovery(EarConfig(space="pixels", width=16, depth=3), 3), torch.rand(16, 3, 64, 64), []
     cut = torch.ones(16, 1, 64, 64, dtype=torch.bool)
     optimiser = torch.optim.Adam(task.parameters())
     for _ in range(count + 1):

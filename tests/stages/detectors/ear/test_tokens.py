@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from stages.detectors.ear.config import EarConfig
 from stages.detectors.ear.detector import fit, score
-from stages.detectors.ear.tokens import Recover, tilings
+from stages.detectors.ear.restore import new_network
+from stages.detectors.ear.tokens import Recover, TokenFitter, tilings
+from stages.detectors.shared.network_weights import load_weights
 from stages.detectors.shared.token_space import TokenSpace
 from stages.training import Session
 from stages.types import Fitted, ScoreMap, UserError
@@ -98,6 +100,23 @@ def test_the_network_leaves_less_of_good_images_than_the_mean(learned: Fitted) -
         for part in (waves(20, 2), spoilt(waves(20, 3)))
     ]
     assert (bad[:, None] > good).mean() > (by_mean[1][:, None] > by_mean[0]).mean() + 0.2
+
+
+def test_statistics_are_of_places_that_were_cut(learned: Fitted) -> None:
+    config, space = EarConfig(**SMALL), TokenSpace.from_arrays(learned.arrays)
+    network = new_network(config, 3)
+    load_weights(network, learned.arrays)
+    recover = Recover(network.eval(), learned.info["scale"])
+    assert TRAIN.raw is not None
+    found = TokenFitter(recover, space, config).add(TRAIN.raw[:])
+    rest = []
+    for tokens in TRAIN.raw[:]:
+        reduced, restored = space.reduce(tokens), np.full(space.shape, np.nan, np.float32)
+        for mask in tilings((6, 6), 0.25):
+            for row, column in zip(*np.nonzero(mask), strict=True):
+                restored[row, column] = recover(reduced, mask)[row, column]
+        rest.append(space.left(tokens, restored))
+    np.testing.assert_allclose(found["tokens.rest.mean"], np.mean(rest, axis=0), atol=1e-4)
 
 
 def test_each_kind_of_mask_has_its_score() -> None:
