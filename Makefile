@@ -24,7 +24,7 @@ $(VENV)/.installed: requirements.lock weights.lock pyproject.toml
 run: setup       ## run the whole pipeline with the parameters of params.yaml
 	$(BIN)/burnish run
 
-test: setup      ## run the tests that a change is likely to break, about seven minutes on two cores
+test: setup      ## run the tests that a change is likely to break, about six minutes on two cores
 	$(BIN)/python -m pytest -m "not long"
 
 test-all: setup  ## run all tests: also kills, schedules, benchmarks and pages in a browser, about 25 minutes

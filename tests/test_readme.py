@@ -184,6 +184,7 @@ def test_every_benchmark_is_told_of() -> None:
     assert there - set(re.findall(r"`python -m tests\.benchmarks\.([a-z_]+)", page)) == set()
 
 
+@pytest.mark.long
 def test_the_lock_holds_what_pyproject_asks_for(tmp_path: Path) -> None:
     """Resolving anew with the pins as they are changes nothing."""
     if not (ROOT / ".venv/.installed").exists():

@@ -199,6 +199,7 @@ def test_burnish_run_makes_it_when_needed(project: Path, environment: dict[str, 
         assert open_bundle(folder).index["folder"] == expected
 
 
+@pytest.mark.long
 def test_burnish_bundle_wants_all_stages_up_to_date(project: Path, environment: dict[str, str], tmp_path: Path) -> None:
     done = burnish(project, environment, "bundle", "--out", "../elsewhere")
     assert done.returncode == 0, done.stderr

@@ -34,6 +34,7 @@ def test_a_scheduler_without_workers(tmp_path: Path, log: Path, monkeypatch: pyt
             run(address.replace("tcp", "dask"), tmp_path / "cache", Squares(log), range(24))
 
 
+@pytest.mark.long
 def test_workers_with_other_packages_or_without_our_code(
     cluster: str, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,11 @@ print(json.dumps([name for name in {heavy!r} if name in sys.modules]))
     ("arguments", "allowed"),
     [
         (("predict", "new/a.png", "--detector", "pca"), set()),
-        (("predict", "new/a.png", "--detector", "knn"), {"torch", "lightning", "timm", "torchvision", "zarr"}),
+        pytest.param(
+            ("predict", "new/a.png", "--detector", "knn"),
+            {"torch", "lightning", "timm", "torchvision", "zarr"},
+            marks=pytest.mark.long,
+        ),
         (("params", "show", "ear"), set()),
         (("retrain", "--history"), set()),
     ],

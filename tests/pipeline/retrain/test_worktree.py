@@ -13,6 +13,7 @@ from tests.pipeline.retrain.conftest import copy_of
 from tests.pipeline.retrain.toy import git
 
 
+@pytest.mark.long
 def test_an_error_of_dvc_is_reported_in_its_own_words(served: Path, tmp_path: Path) -> None:
     project = copy_of(served, tmp_path / "project")
     tree = Worktree(project)

@@ -225,6 +225,7 @@ def test_a_shared_artifact_makes_artifacts_alike(ready: Path) -> None:
     assert np.allclose(np.linalg.norm(raw - clean - artifact, axis=-1), residual, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.long
 def test_the_other_solver_runs_as_a_stage(ready: Path) -> None:
     run_stage("denoise")
     exact = StoredRows(Path("data/denoised/clean.zarr"))[:]

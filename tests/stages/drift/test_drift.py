@@ -197,6 +197,7 @@ def test_a_whole_new_lot_is_no_drift_unless_it_differs_more_than_lots_do() -> No
     assert alone.drifted and "this may be the lot, not a drift" in alone.lots
 
 
+@pytest.mark.long
 def test_a_new_lot_of_the_same_kind_is_called_drift_about_once_in_the_number_of_lots() -> None:
     """60 draws of 9 lots and a tenth: once in ten by chance, at most; every one of them differs."""
     drifted = differs = 0

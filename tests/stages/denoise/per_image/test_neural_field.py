@@ -145,6 +145,7 @@ def test_agrees_with_least_squares_on_noiseless_tokens():
         assert np.abs(result.G.mean((0, 1))).max() < 1e-6
 
 
+@pytest.mark.long
 def test_residual_network_takes_up_high_norm_tokens():
     """5 % of the tokens are one long vector each time, as the high-norm tokens of large ViTs nearly are. Measured: the
     error of F is 0.74 without the second part of the steps, 0.23 with it."""
