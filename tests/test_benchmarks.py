@@ -20,6 +20,7 @@ SUMMARY = {
     "ear": {"images_per_s"},
     "knn": {"peak_mb_1m"},
     "pasted": {"image_score"},
+    "coverage": {"best_pasted"},
     "dvt": {
         *("cpu_ratio_min", "cpu_ratio_median", "r2_gap_min"),
         *("solve_37_cpu_s", "solve_37_peak_mb", "solve_14_cpu_s"),
