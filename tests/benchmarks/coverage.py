@@ -26,7 +26,7 @@ from stages.backbone.build import build
 from stages.backbone.config import BackboneConfig
 from stages.backbone.imagenet import extractor
 from stages.backbone.networks.load import LoadedBackbone, load
-from stages.backbone.networks.saliency import SaliencyNetwork
+from stages.backbone.saliency import SaliencyNetwork
 from stages.detectors.ear.mask import attention_saliency, mask_of, rarity
 from stages.detectors.shared.nearest import Search, sample_memory
 from stages.download.config import DataConfig
@@ -68,8 +68,7 @@ def labelled(data: Data, rows: NDArray[np.intp]) -> Suspects:
     for one in own:
         planes = [marked_pixels(mask.read_bytes(), one.mask_above) for mask in one.masks]
         truth.append(np.any(planes, axis=0))
-    images = square([decode(one.file.read_bytes()) for one in own]) if own else np.empty((0, SIDE, SIDE, 3), np.uint8)
-    return Suspects(images, truth)
+    return Suspects(square([decode(one.file.read_bytes()) for one in own]) if own else np.empty(0, np.uint8), truth)
 
 
 def pasted(good: list[Image.Image]) -> Suspects:
@@ -127,11 +126,17 @@ def measure(title: str, data: Data, fold: int, quick: bool) -> list[dict[str, An
         rows = {name: own[:8] for name, own in rows.items()}
     files = {name: [data.images[i].file for i in own] for name, own in rows.items()}
     training = square([decode(file.read_bytes()) for file in files["train"][:: -(-len(files["train"]) // TRAINING)]])
-    suspects = [labelled(data, rows["test"]), pasted([decode(file.read_bytes()) for file in files["validation"]])]
+    suspects = {
+        "true": labelled(data, rows["test"]),
+        "pasted": pasted([decode(file.read_bytes()) for file in files["validation"]]),
+    }
+    suspects = {name: one for name, one in suspects.items() if one.truth}  # not all data sets have masks
     found = []
-    for source, (true, copies) in planes_of(training, suspects):
-        values = {"true": covered(true, suspects[0].truth), "pasted": covered(copies, suspects[1].truth)}
-        found.append({"data": title, "fold": fold, "source": source, "images": len(true), **values})
+    for source, planes in planes_of(training, list(suspects.values())):
+        values: dict[str, float | None] = {"true": None, "pasted": None}
+        for (name, one), own in zip(suspects.items(), planes, strict=True):
+            values[name] = covered(own, one.truth)
+        found.append({"data": title, "fold": fold, "source": source, **values})
         print(f"{title}: {source}: true {values['true']}, pasted {values['pasted']}", flush=True)
     return found
 

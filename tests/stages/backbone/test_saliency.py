@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from stages.backbone.networks.focus import focus_file
-from stages.backbone.networks.saliency import SaliencyNetwork
+from stages.backbone.saliency import SaliencyNetwork
 from stages.types import UserError
 from tests.stages.backbone.networks.test_focus import MEAN, SPREAD
 
