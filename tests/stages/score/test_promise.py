@@ -37,7 +37,9 @@ def draw(rng: np.random.Generator, count: int) -> Samples:
     return Samples([str(i) for i in range(count)], images, raw=tokens.astype(np.float16), imagenet=features)
 
 
-@pytest.mark.parametrize("name", ["pca", pytest.param("gabor", marks=pytest.mark.long), "padim", "knn"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name == "gabor" else name for name in SMALL]
+)
 def test_a_line_rejects_the_promised_share_on_average(name: str) -> None:
     """19 validation images promise 1 / 20. Of 60 lines with 40 new images each, the mean has a standard error of about
     0.008. A threshold from images that the model had seen would reject far more."""
